@@ -1,0 +1,215 @@
+//! Records and summaries as data frames, and frames as Parquet and CSV.
+
+use std::{fs, path::Path};
+
+use polars::{
+    frame::DataFrame,
+    prelude::{AnyValue, Column, ParquetWriter},
+};
+
+use crate::{
+    error::{Result, io},
+    record::Run,
+    report::Report,
+    summary::{CaseSummary, Figure},
+};
+
+/// One row per repetition, warm-up included: ids and every [`Figure`] in milliseconds.
+///
+/// # Errors
+/// [`crate::Error::Frame`].
+pub fn repetitions(run: &Run) -> Result<DataFrame> {
+    let rows = &run.latency;
+    let mut columns = vec![
+        Column::new(
+            "case".into(),
+            rows.iter().map(|r| r.case.as_str()).collect::<Vec<_>>(),
+        ),
+        Column::new(
+            "launch".into(),
+            rows.iter().map(|r| r.launch).collect::<Vec<_>>(),
+        ),
+        Column::new(
+            "iteration".into(),
+            rows.iter().map(|r| r.iteration).collect::<Vec<_>>(),
+        ),
+        Column::new(
+            "warm_up".into(),
+            rows.iter().map(|r| r.warm_up).collect::<Vec<_>>(),
+        ),
+    ];
+    for figure in Figure::ALL {
+        let values: Vec<Option<f64>> = rows.iter().map(|row| figure.of(row)).collect();
+        columns.push(Column::new(format!("{}_ms", figure.name()).into(), values));
+    }
+    Ok(DataFrame::new(rows.len(), columns)?)
+}
+
+/// One row per case: labels, costs, latency figures with their intervals, memory, measured accuracy,
+/// and for each published series its value and source.
+///
+/// # Errors
+/// [`crate::Error::Frame`].
+pub fn summary(report: &Report) -> Result<DataFrame> {
+    let rows = &report.summaries;
+    let mut columns = Columns {
+        rows,
+        columns: Vec::new(),
+    };
+    columns.text("run", |r| {
+        Some(report.runs[r.run].folder.display().to_string())
+    });
+    columns.text("case", |r| Some(r.case.clone()));
+    columns.text("outcome", |r| Some(crate::table::outcome(r)));
+    columns.text("model", |r| Some(r.facts.as_ref()?.labels.model.clone()));
+    columns.text("encoder", |r| {
+        Some(r.facts.as_ref()?.labels.encoder.clone())
+    });
+    columns.text("decoder", |r| r.facts.as_ref()?.labels.decoder.clone());
+    columns.text("suite", |r| r.facts.as_ref()?.labels.suite.clone());
+    columns.text("profile", |r| r.facts.as_ref()?.labels.profile.clone());
+    columns.text("backend", |r| {
+        Some(r.facts.as_ref()?.labels.backend.clone())
+    });
+    columns.text("device", |r| Some(r.facts.as_ref()?.used.device.clone()));
+    columns.text("dtype", |r| Some(r.facts.as_ref()?.used.dtype.clone()));
+    columns.text("weights", |r| {
+        let seeded = r.facts.as_ref()?.weights.is_seeded();
+        Some(if seeded { "seeded" } else { "checkpoint" }.to_owned())
+    });
+    columns.whole("threads", |r| r.facts.as_ref()?.used.threads.map(u64::from));
+    columns.whole("resolution", |r| {
+        Some(r.facts.as_ref()?.labels.resolution.into())
+    });
+    columns.whole("visual_tokens", |r| {
+        r.facts.as_ref()?.visual_tokens.map(u64::from)
+    });
+    columns.whole("prompt_tokens", |r| {
+        r.facts.as_ref()?.prompt_tokens.map(u64::from)
+    });
+    columns.whole("flops_to_first_token", CaseSummary::flops_to_first_token);
+    columns.whole("peak_rss_bytes", CaseSummary::peak_rss_bytes);
+    columns.whole("repetitions", |r| Some(r.latency.values().next()?.n as u64));
+    for figure in Figure::ALL {
+        let name = figure.name();
+        columns.number(&format!("{name}_median_ms"), |r| {
+            Some(r.figure(figure)?.median)
+        });
+        columns.number(&format!("{name}_low_ms"), |r| {
+            Some(r.figure(figure)?.interval?.low)
+        });
+        columns.number(&format!("{name}_high_ms"), |r| {
+            Some(r.figure(figure)?.interval?.high)
+        });
+    }
+    for (name, pick) in [("p90", 0_usize), ("p95", 1), ("p99", 2)] {
+        columns.number(&format!("ttft.paper_{name}_ms"), |r| {
+            let estimate = r.figure(Figure::TtftPaper)?;
+            [estimate.p90, estimate.p95, estimate.p99][pick]
+        });
+    }
+    columns.number("accuracy", |r| Some(r.accuracy.as_ref()?.mean()));
+    columns.number("accuracy_low", |r| {
+        Some(r.accuracy.as_ref()?.interval()?.low)
+    });
+    columns.number("accuracy_high", |r| {
+        Some(r.accuracy.as_ref()?.interval()?.high)
+    });
+    columns.text("score_sum", |r| {
+        let (numerator, denominator) = r.accuracy.as_ref()?.sum.fraction()?;
+        Some(format!("{numerator}/{denominator}"))
+    });
+    columns.whole("samples", |r| Some(r.accuracy.as_ref()?.n as u64));
+    columns.whole("failed", |r| Some(r.accuracy.as_ref()?.failed as u64));
+    columns.whole("unparsed", |r| Some(r.accuracy.as_ref()?.unparsed as u64));
+    columns.whole("truncated", |r| Some(r.accuracy.as_ref()?.truncated as u64));
+    for series in report
+        .series
+        .iter()
+        .filter(|series| series.metric.is_some())
+    {
+        let found = |r: &CaseSummary| report.published_accuracy(r, series);
+        let id = &series.id;
+        columns.number(&format!("published {id}"), |r| Some(found(r)?.value));
+        columns.text(&format!("published {id} source"), |r| {
+            Some(found(r)?.point.source.to_string())
+        });
+        columns.text(&format!("published {id} decoder"), |r| {
+            found(r)?.point.decoder.clone()
+        });
+    }
+    Ok(DataFrame::new(rows.len(), columns.columns)?)
+}
+
+/// Builds columns over the same rows.
+struct Columns<'a> {
+    rows: &'a [CaseSummary],
+    columns: Vec<Column>,
+}
+
+impl Columns<'_> {
+    fn text(&mut self, name: &str, value: impl Fn(&CaseSummary) -> Option<String>) {
+        let values: Vec<Option<String>> = self.rows.iter().map(value).collect();
+        self.columns.push(Column::new(name.into(), values));
+    }
+
+    fn whole(&mut self, name: &str, value: impl Fn(&CaseSummary) -> Option<u64>) {
+        let values: Vec<Option<u64>> = self.rows.iter().map(value).collect();
+        self.columns.push(Column::new(name.into(), values));
+    }
+
+    fn number(&mut self, name: &str, value: impl Fn(&CaseSummary) -> Option<f64>) {
+        let values: Vec<Option<f64>> = self.rows.iter().map(value).collect();
+        self.columns.push(Column::new(name.into(), values));
+    }
+}
+
+/// Writes a frame as Parquet.
+///
+/// # Errors
+/// [`crate::Error::Io`], [`crate::Error::Frame`].
+pub fn write_parquet(frame: &mut DataFrame, path: &Path) -> Result<()> {
+    let file = fs::File::create(path).map_err(io("create", path))?;
+    ParquetWriter::new(file).finish(frame)?;
+    Ok(())
+}
+
+/// Writes a frame as CSV (RFC 4180, line feeds). A null is an empty field.
+///
+/// polars' own writer would bring in its CSV reader too, for these few lines.
+///
+/// # Errors
+/// [`crate::Error::Io`], [`crate::Error::Frame`].
+pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
+    let mut text = String::new();
+    let names: Vec<String> = (frame.columns().iter())
+        .map(|c| csv_field(c.name()))
+        .collect();
+    text.push_str(&names.join(","));
+    text.push('\n');
+    for row in 0..frame.height() {
+        for (index, column) in frame.columns().iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            match column.get(row)? {
+                AnyValue::Null => {}
+                AnyValue::String(value) => text.push_str(&csv_field(value)),
+                AnyValue::StringOwned(value) => text.push_str(&csv_field(&value)),
+                // The shortest decimal that reads back as the same number.
+                AnyValue::Float64(value) => text.push_str(&value.to_string()),
+                value => text.push_str(&csv_field(&value.to_string())),
+            }
+        }
+        text.push('\n');
+    }
+    fs::write(path, text).map_err(io("write", path))
+}
+
+fn csv_field(value: &str) -> String {
+    if value.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", value.replace('"', "\"\""))
+    } else {
+        value.to_owned()
+    }
+}

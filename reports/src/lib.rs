@@ -1,0 +1,31 @@
+//! What was found: run folders in, statistics, tables and pictures out.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`record`] | what happened? The run folder: manifest and append-only records |
+//! | [`published`] | what do papers say about the same encoder and resolution? |
+//! | [`stats`] | how sure is a figure? Medians, certified percentiles, score intervals |
+//! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
+//! | [`frame`] | the same as data frames, Parquet and CSV |
+//! | [`pareto`] | which points does no other beat? |
+//! | [`plot`] | accuracy against TTFT as SVG and PNG |
+//! | [`table`], [`markdown`] | text tables for the terminal and `report.md` |
+//! | [`mod@report`] | all of it into a folder |
+//!
+//! Everything after [`record`] is derived and can be rebuilt from run folders alone. This crate knows
+//! no model and no dataset, prints nothing and reads no clock.
+
+pub mod error;
+pub mod frame;
+pub mod markdown;
+pub mod pareto;
+pub mod plot;
+pub mod published;
+pub mod record;
+pub mod report;
+pub mod stats;
+pub mod summary;
+pub mod table;
+
+pub use error::{Error, Result};
+pub use report::{ReportFiles, report};

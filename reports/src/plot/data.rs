@@ -1,0 +1,312 @@
+//! What a picture shows, before any pixel: points, front, titles and where they come from.
+
+use std::collections::BTreeSet;
+
+use super::words::{caption, subtitle, title, x_title, y_title};
+use crate::{
+    pareto,
+    published::{Match, Series},
+    record::{CaseFacts, Labels},
+    report::{AccuracySource, Report},
+    stats::Interval,
+    summary::{CaseSummary, Figure},
+};
+
+/// A picture of accuracy (upwards, per cent) against time to first token (milliseconds).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParetoPlot {
+    /// Headline.
+    pub title: String,
+    /// What was run, where.
+    pub subtitle: String,
+    /// Title of the time axis, which says how the times came about.
+    pub x_title: String,
+    /// Title of the accuracy axis, which says *published* or *measured*.
+    pub y_title: String,
+    /// Encoders of all timed cases, drawn here or not: the place in the list chooses shape and colour,
+    /// so that an encoder looks the same in every picture of a report.
+    pub encoders: Vec<String>,
+    /// The points, in the order of the cases.
+    pub points: Vec<PlotPoint>,
+    /// Indices of the points on the front, by rising time.
+    pub front: Vec<usize>,
+    /// Published times for the same points, on another device.
+    pub reference: Option<Reference>,
+    /// Sources, and what could not be drawn.
+    pub caption: Vec<String>,
+}
+
+/// One case in the picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlotPoint {
+    /// Case id.
+    pub case: String,
+    /// Encoder, which chooses shape and colour.
+    pub encoder: String,
+    /// Points with the same encoder and line are joined by resolution.
+    pub line: String,
+    /// Side of the input in pixels.
+    pub resolution: u32,
+    /// Label, such as `FastViTHD 1024 px · 256 tok`.
+    pub label: String,
+    /// Median time to first token in milliseconds.
+    pub ttft_ms: f64,
+    /// Its interval.
+    pub ttft_interval: Option<Interval>,
+    /// Accuracy in per cent.
+    pub accuracy: f64,
+    /// Its interval in per cent, for measured accuracies.
+    pub accuracy_interval: Option<Interval>,
+}
+
+/// Published times beside the measured ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Legend entry: device and decoder.
+    pub title: String,
+    /// The points.
+    pub points: Vec<ReferencePoint>,
+}
+
+/// One published time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReferencePoint {
+    /// Encoder, spelt as in the measured points.
+    pub encoder: String,
+    /// Side of the input in pixels.
+    pub resolution: u32,
+    /// Published time to first token in milliseconds.
+    pub ttft_ms: f64,
+    /// Accuracy in per cent, the same as that of the measured point.
+    pub accuracy: f64,
+    /// Where the time comes from.
+    pub source: String,
+}
+
+/// A case with its place in the picture.
+pub(super) struct Placed<'a> {
+    pub summary: &'a CaseSummary,
+    pub facts: &'a CaseFacts,
+    point: PlotPoint,
+    pub published: Option<Match<'a>>,
+}
+
+impl ParetoPlot {
+    /// Puts every timed case that has an accuracy from `source` into a picture.
+    pub fn new(report: &Report, source: AccuracySource<'_>) -> Self {
+        let timed: Vec<(&CaseSummary, &CaseFacts)> = (report.timed())
+            .filter_map(|summary| Some((summary, summary.facts.as_ref()?)))
+            .collect();
+        let naming = Naming::of(&timed);
+        let mut placed = Vec::new();
+        let mut missing = Vec::new();
+        for &(summary, facts) in &timed {
+            match place(report, source, summary, facts, &naming) {
+                Some(point) => placed.push(point),
+                None => missing.push(naming.label(summary, facts, source)),
+            }
+        }
+        let coordinates: Vec<(f64, f64)> = (placed.iter())
+            .map(|p| (p.point.ttft_ms, p.point.accuracy))
+            .collect();
+        let reference = reference(report, source, &placed);
+        let caption = caption(source, &placed, &missing, reference.as_ref());
+        let mut encoders: Vec<String> = Vec::new();
+        for (_, facts) in &timed {
+            let name = encoder_name(&facts.labels, source);
+            if !encoders.iter().any(|known| known == name) {
+                encoders.push(name.to_owned());
+            }
+        }
+        Self {
+            encoders,
+            title: title(source),
+            subtitle: subtitle(report, &placed),
+            x_title: x_title(source, &placed),
+            y_title: y_title(source),
+            front: pareto::front(&coordinates),
+            points: placed.into_iter().map(|placed| placed.point).collect(),
+            reference,
+            caption,
+        }
+    }
+}
+
+fn place<'a>(
+    report: &Report,
+    source: AccuracySource<'a>,
+    summary: &'a CaseSummary,
+    facts: &'a CaseFacts,
+    naming: &Naming,
+) -> Option<Placed<'a>> {
+    let (accuracy, accuracy_interval, published) = match source {
+        AccuracySource::Published(series) => {
+            let found = report.published_accuracy(summary, series)?;
+            (found.value, None, Some(found))
+        }
+        AccuracySource::Measured { suite, profile } => {
+            let scored = report.measured_accuracy(summary, suite, profile)?;
+            let accuracy = scored.accuracy.as_ref()?;
+            let percent = |interval: Interval| Interval {
+                low: 100.0 * interval.low,
+                high: 100.0 * interval.high,
+                ..interval
+            };
+            (
+                100.0 * accuracy.mean(),
+                accuracy.interval().map(percent),
+                None,
+            )
+        }
+    };
+    let ttft = summary.figure(Figure::TtftPaper)?;
+    Some(Placed {
+        summary,
+        facts,
+        published,
+        point: PlotPoint {
+            case: summary.case.clone(),
+            encoder: encoder_name(&facts.labels, source).to_owned(),
+            line: naming.suffix(summary, facts),
+            resolution: facts.labels.resolution,
+            label: naming.label(summary, facts, source),
+            ttft_ms: ttft.median,
+            ttft_interval: ttft.interval,
+            accuracy,
+            accuracy_interval,
+        },
+    })
+}
+
+/// The name that the publication uses, so that picture and paper can be read side by side.
+fn encoder_name<'a>(labels: &'a Labels, source: AccuracySource<'a>) -> &'a str {
+    match source {
+        AccuracySource::Published(series) => series.canonical(&labels.encoder),
+        AccuracySource::Measured { .. } => &labels.encoder,
+    }
+}
+
+/// Which labels differ between the cases, and so have to be named at each point.
+struct Naming {
+    differs: [bool; 6],
+}
+
+impl Naming {
+    fn of(cases: &[(&CaseSummary, &CaseFacts)]) -> Self {
+        let mut values: [BTreeSet<String>; 6] = Default::default();
+        for (summary, facts) in cases {
+            for (set, value) in values.iter_mut().zip(Self::values(summary, facts)) {
+                set.insert(value);
+            }
+        }
+        Self {
+            differs: values.map(|set| set.len() > 1),
+        }
+    }
+
+    fn values(summary: &CaseSummary, facts: &CaseFacts) -> [String; 6] {
+        let labels = &facts.labels;
+        let threads = facts.used.threads.map(|n| format!("{n} threads"));
+        [
+            labels.decoder.clone().unwrap_or_default(),
+            labels.backend.clone(),
+            labels.device.clone(),
+            labels.precision.clone(),
+            threads.unwrap_or_default(),
+            format!("run {}", summary.run + 1),
+        ]
+    }
+
+    fn suffix(&self, summary: &CaseSummary, facts: &CaseFacts) -> String {
+        let values = Self::values(summary, facts);
+        let named: Vec<String> = (values.into_iter().zip(self.differs))
+            .filter(|(value, differs)| *differs && !value.is_empty())
+            .map(|(value, _)| value)
+            .collect();
+        named.join(", ")
+    }
+
+    fn label(
+        &self,
+        summary: &CaseSummary,
+        facts: &CaseFacts,
+        source: AccuracySource<'_>,
+    ) -> String {
+        let labels = &facts.labels;
+        let encoder = encoder_name(labels, source);
+        let mut label = format!("{encoder} {} px", labels.resolution);
+        if let Some(tokens) = facts.visual_tokens {
+            label.push_str(&format!(" · {tokens} tok"));
+        }
+        let suffix = self.suffix(summary, facts);
+        if !suffix.is_empty() {
+            label.push_str(&format!(" · {suffix}"));
+        }
+        label
+    }
+}
+
+/// Published times for the placed points. A time belongs to a decoder, so the case's own is looked
+/// for in every series; only if no series has it, the picture's own series gives its times.
+fn reference(
+    report: &Report,
+    source: AccuracySource<'_>,
+    placed: &[Placed<'_>],
+) -> Option<Reference> {
+    let same_decoder: Vec<Found<'_>> = (placed.iter())
+        .filter_map(|placed| {
+            let published = |series| published_ttft(placed, series);
+            let mut found = report.series.iter().filter_map(published);
+            found.find(|found| found.time.same_decoder)
+        })
+        .collect();
+    let found = match source {
+        AccuracySource::Published(series) if same_decoder.is_empty() => {
+            let published = |placed| published_ttft(placed, series);
+            placed.iter().filter_map(published).collect()
+        }
+        _ => same_decoder,
+    };
+    let series = found.first()?.series;
+    let mut title = String::from("published");
+    let decoder = found.first()?.time.point.decoder.as_ref();
+    for part in [series.device.as_ref(), decoder].into_iter().flatten() {
+        title.push_str(&format!(", {part}"));
+    }
+    let mut points: Vec<ReferencePoint> = Vec::new();
+    for found in &found {
+        let point = ReferencePoint {
+            encoder: found.placed.encoder.clone(),
+            resolution: found.placed.resolution,
+            ttft_ms: found.time.value,
+            accuracy: found.placed.accuracy,
+            source: found.time.point.source.to_string(),
+        };
+        // The same case on two engines has one published time.
+        if !points.contains(&point) {
+            points.push(point);
+        }
+    }
+    Some(Reference { title, points })
+}
+
+/// A published time and the point that it belongs to.
+struct Found<'a> {
+    placed: &'a PlotPoint,
+    series: &'a Series,
+    time: Match<'a>,
+}
+
+fn published_ttft<'a>(placed: &'a Placed<'_>, series: &'a Series) -> Option<Found<'a>> {
+    let labels = &placed.facts.labels;
+    let time = series.ttft_ms(
+        &labels.encoder,
+        labels.resolution,
+        labels.decoder.as_deref(),
+    )?;
+    Some(Found {
+        placed: &placed.point,
+        series,
+        time,
+    })
+}

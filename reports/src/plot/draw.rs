@@ -1,0 +1,342 @@
+//! From a [`ParetoPlot`] to SVG and PNG, by one layout.
+
+use std::path::Path;
+
+use plotters::{
+    drawing::{DrawingAreaErrorKind, IntoDrawingArea},
+    prelude::{BitMapBackend, DrawingBackend, SVGBackend},
+    style::{
+        BLACK, RGBColor, TextStyle, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
+};
+
+use super::{
+    ParetoPlot,
+    canvas::{Canvas, Paint, Shape, faint, pale},
+    font,
+    labels::{self, Request},
+    layout::{
+        CAP, CAPTION_LINE, Fonts, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS, SOFT_INK, encoders,
+        obstacles, style_of, sweeps,
+    },
+    scale::{rounded, time_label},
+};
+use crate::error::{Error, Result};
+
+/// Width of a picture in pixels.
+pub const WIDTH: u32 = 1600;
+/// Height of a picture in pixels.
+pub const HEIGHT: u32 = 1000;
+/// The PNG is drawn this many times larger and averaged down, for smooth edges.
+const SUPERSAMPLING: usize = 3;
+
+const GRID: RGBColor = RGBColor(228, 228, 228);
+const FRONT: RGBColor = RGBColor(60, 60, 60);
+
+/// Writes the picture as SVG.
+///
+/// # Errors
+/// [`Error::Plot`] with the system's or the drawing library's reason.
+pub fn draw_svg(plot: &ParetoPlot, path: &Path) -> Result<()> {
+    let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
+    let canvas = Canvas {
+        area: &area,
+        scale: 1.0,
+        text_drop: 0.03,
+    };
+    render(plot, &canvas).map_err(|error| failed(path, &error))
+}
+
+/// Writes the picture as PNG.
+///
+/// # Errors
+/// [`Error::Plot`] with the system's or the drawing library's reason.
+pub fn draw_png(plot: &ParetoPlot, path: &Path) -> Result<()> {
+    let (width, height) = (WIDTH as usize, HEIGHT as usize);
+    let large = (WIDTH * SUPERSAMPLING as u32, HEIGHT * SUPERSAMPLING as u32);
+    let mut pixels = vec![0_u8; 3 * width * height * SUPERSAMPLING * SUPERSAMPLING];
+    {
+        let area = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
+        let canvas = Canvas {
+            area: &area,
+            scale: SUPERSAMPLING as f64,
+            text_drop: 0.15,
+        };
+        render(plot, &canvas).map_err(|error| failed(path, &error))?;
+    }
+    let small = average_down(&pixels, width, height);
+    let mut file = BitMapBackend::new(path, (WIDTH, HEIGHT));
+    (file.blit_bitmap((0, 0), (WIDTH, HEIGHT), &small))
+        .and_then(|()| file.present())
+        .map_err(|error| failed(path, &error))
+}
+
+/// Averages squares of `SUPERSAMPLING` pixels, RGB.
+fn average_down(pixels: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let row = 3 * width * SUPERSAMPLING;
+    let mut small = Vec::with_capacity(3 * width * height);
+    for y in 0..height {
+        for x in 0..width {
+            for channel in 0..3 {
+                let mut sum = 0_usize;
+                for dy in 0..SUPERSAMPLING {
+                    let start = (y * SUPERSAMPLING + dy) * row + 3 * x * SUPERSAMPLING + channel;
+                    let square = (0..SUPERSAMPLING).map(|dx| usize::from(pixels[start + 3 * dx]));
+                    sum += square.sum::<usize>();
+                }
+                small.push((sum / (SUPERSAMPLING * SUPERSAMPLING)) as u8);
+            }
+        }
+    }
+    small
+}
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::Plot {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    }
+}
+
+type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+fn render<B: DrawingBackend>(plot: &ParetoPlot, canvas: &Canvas<'_, B>) -> Drawn<B> {
+    let fonts = Fonts::new();
+    let layout = Layout::new(plot, &fonts);
+    canvas.area.fill(&WHITE)?;
+    axes(plot, canvas, &fonts, &layout)?;
+    texts(plot, canvas, &fonts, &layout)?;
+    legend(plot, canvas, &fonts, &layout)?;
+    lines(plot, canvas, &layout)?;
+    references(plot, canvas, &layout)?;
+    points(plot, canvas, &layout)?;
+    point_labels(plot, canvas, &fonts, &layout)?;
+    canvas.area.present()
+}
+
+fn axes<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    fonts: &Fonts,
+    layout: &Layout,
+) -> Drawn<B> {
+    let area = layout.plot;
+    for tick in layout.x.ticks() {
+        let x = layout.x.pixel(tick);
+        canvas.line(&[(x, area.top), (x, area.bottom)], faint(GRID, 1.0), 1.0)?;
+        let below = Pos::new(HPos::Center, VPos::Top);
+        canvas.text(
+            &time_label(tick),
+            &fonts.tick,
+            (x, area.bottom + 10.0),
+            below,
+        )?;
+    }
+    for tick in layout.y.ticks() {
+        let y = layout.y.pixel(tick);
+        canvas.line(&[(area.left, y), (area.right, y)], faint(GRID, 1.0), 1.0)?;
+        let left = Pos::new(HPos::Right, VPos::Center);
+        canvas.text(&rounded(tick), &fonts.tick, (area.left - 12.0, y), left)?;
+    }
+    let corner = [
+        (area.left, area.top),
+        (area.left, area.bottom),
+        (area.right, area.bottom),
+    ];
+    canvas.line(&corner, faint(INK, 1.0), 1.6)?;
+    let middle = (area.left + area.right) / 2.0;
+    let centred = Pos::new(HPos::Center, VPos::Top);
+    canvas.text(
+        &plot.x_title,
+        &fonts.axis,
+        (middle, area.bottom + 46.0),
+        centred,
+    )?;
+    canvas.upward_text(
+        &plot.y_title,
+        &fonts.axis,
+        (34.0, (area.top + area.bottom) / 2.0),
+    )
+}
+
+fn texts<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    fonts: &Fonts,
+    layout: &Layout,
+) -> Drawn<B> {
+    let left = Pos::new(HPos::Left, VPos::Top);
+    canvas.text(&plot.title, &fonts.title, (45.0, 26.0), left)?;
+    canvas.text(&plot.subtitle, &fonts.subtitle, (45.0, 72.0), left)?;
+    let mut y = layout.plot.bottom + 92.0;
+    for line in &layout.caption {
+        canvas.text(line, &fonts.caption, (45.0, y), left)?;
+        y += CAPTION_LINE;
+    }
+    Ok(())
+}
+
+fn solid(color: RGBColor) -> Paint {
+    Paint {
+        fill: faint(color, 1.0),
+        outline: faint(WHITE, 1.0),
+        outline_width: 1.5,
+    }
+}
+
+fn hollow(color: RGBColor) -> Paint {
+    Paint {
+        fill: faint(WHITE, 1.0),
+        outline: pale(color, 0.5),
+        outline_width: 2.0,
+    }
+}
+
+fn legend<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    fonts: &Fonts,
+    layout: &Layout,
+) -> Drawn<B> {
+    let y = layout.plot.top - 32.0;
+    let mut x = layout.plot.left + 10.0;
+    let left = Pos::new(HPos::Left, VPos::Center);
+    let mut entry = |text: &str, room: f64| {
+        let at = x;
+        x += room + font::width(text, &fonts.label) + 34.0;
+        (at, canvas.text(text, &fonts.label, (at + room, y), left))
+    };
+    for (name, (color, shape)) in encoders(plot) {
+        let (at, drawn) = entry(name, 18.0);
+        drawn?;
+        canvas.mark(shape, (at, y), MARK_RADIUS, solid(color))?;
+    }
+    let (at, drawn) = entry("Pareto front", 44.0);
+    drawn?;
+    canvas.line(&[(at - 8.0, y), (at + 34.0, y)], faint(FRONT, 1.0), 3.0)?;
+    if let Some(reference) = &plot.reference {
+        let (at, drawn) = entry(&format!("TTFT {}", reference.title), 18.0);
+        drawn?;
+        canvas.mark(Shape::Circle, (at, y), REFERENCE_RADIUS, hollow(BLACK))?;
+    }
+    Ok(())
+}
+
+/// Resolution sweeps of each encoder, and the front above them.
+fn lines<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    layout: &Layout,
+) -> Drawn<B> {
+    for sweep in sweeps(plot) {
+        let path: Vec<(f64, f64)> = sweep
+            .iter()
+            .map(|p| layout.at(p.ttft_ms, p.accuracy))
+            .collect();
+        let (color, _) = style_of(plot, &sweep[0].encoder);
+        canvas.line(&path, faint(color, 0.35), 2.0)?;
+    }
+    canvas.line(&layout.staircase(plot), faint(FRONT, 0.85), 3.0)
+}
+
+fn references<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    layout: &Layout,
+) -> Drawn<B> {
+    for point in plot
+        .reference
+        .iter()
+        .flat_map(|reference| &reference.points)
+    {
+        let (color, shape) = style_of(plot, &point.encoder);
+        let at = layout.at(point.ttft_ms, point.accuracy);
+        canvas.mark(shape, at, REFERENCE_RADIUS, hollow(color))?;
+    }
+    Ok(())
+}
+
+fn points<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    layout: &Layout,
+) -> Drawn<B> {
+    for point in &plot.points {
+        let (color, shape) = style_of(plot, &point.encoder);
+        let (x, y) = layout.at(point.ttft_ms, point.accuracy);
+        let bar = faint(color, 0.9);
+        if let Some(interval) = point.ttft_interval {
+            let (low, high) = (layout.x.pixel(interval.low), layout.x.pixel(interval.high));
+            canvas.line(&[(low, y), (high, y)], bar, 2.0)?;
+            for end in [low, high] {
+                canvas.line(&[(end, y - CAP), (end, y + CAP)], bar, 2.0)?;
+            }
+        }
+        if let Some(interval) = point.accuracy_interval {
+            let (low, high) = (layout.y.pixel(interval.low), layout.y.pixel(interval.high));
+            canvas.line(&[(x, low), (x, high)], bar, 2.0)?;
+            for end in [low, high] {
+                canvas.line(&[(x - CAP, end), (x + CAP, end)], bar, 2.0)?;
+            }
+        }
+        canvas.mark(shape, (x, y), MARK_RADIUS, solid(color))?;
+    }
+    Ok(())
+}
+
+fn point_labels<B: DrawingBackend>(
+    plot: &ParetoPlot,
+    canvas: &Canvas<'_, B>,
+    fonts: &Fonts,
+    layout: &Layout,
+) -> Drawn<B> {
+    let mut texts: Vec<(String, &TextStyle<'_>)> = Vec::new();
+    let mut requests = Vec::new();
+    let mut ask = |text: String, style, anchor, optional| {
+        let size = (font::width(&text, style) + 4.0, style.font.get_size());
+        requests.push(Request {
+            anchor,
+            size,
+            optional,
+        });
+        texts.push((text, style));
+    };
+    for point in &plot.points {
+        let at = layout.at(point.ttft_ms, point.accuracy);
+        ask(point.label.clone(), &fonts.label, at, false);
+    }
+    for point in plot
+        .reference
+        .iter()
+        .flat_map(|reference| &reference.points)
+    {
+        let at = layout.at(point.ttft_ms, point.accuracy);
+        ask(
+            format!("{} px", point.resolution),
+            &fonts.reference,
+            at,
+            true,
+        );
+    }
+    let places = labels::place(&requests, &obstacles(plot, layout), layout.plot);
+    for (((text, style), request), place) in texts.iter().zip(&requests).zip(places) {
+        let Some(place) = place else { continue };
+        let (x, y) = request.anchor;
+        let near = (
+            x.clamp(place.left, place.right),
+            y.clamp(place.top, place.bottom),
+        );
+        let distance = (near.0 - x).hypot(near.1 - y);
+        if distance > 26.0 {
+            // Far from its point: a thin line says which one it belongs to.
+            let start = 11.0 / distance;
+            let from = (x + start * (near.0 - x), y + start * (near.1 - y));
+            canvas.line(&[from, near], faint(SOFT_INK, 0.7), 1.0)?;
+        }
+        let middle = (place.top + place.bottom) / 2.0;
+        let left = Pos::new(HPos::Left, VPos::Center);
+        canvas.text(text, style, (place.left + 2.0, middle), left)?;
+    }
+    Ok(())
+}

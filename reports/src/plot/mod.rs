@@ -1,0 +1,17 @@
+//! The Pareto picture: accuracy against time to first token.
+//!
+//! [`ParetoPlot`] is the picture as data: what is drawn, in the units of the axes. Tests look at it.
+//! Drawing turns it into pixels, the same way for SVG and PNG, with a font that the crate carries, so
+//! that a machine without fonts draws the same picture.
+
+mod canvas;
+mod data;
+mod draw;
+mod font;
+mod labels;
+mod layout;
+mod scale;
+mod words;
+
+pub use data::{ParetoPlot, PlotPoint, Reference, ReferencePoint};
+pub use draw::{HEIGHT, WIDTH, draw_png, draw_svg};

@@ -1,0 +1,163 @@
+//! Titles and captions of a picture: what was measured, what was published, and by whom.
+
+use std::collections::BTreeSet;
+
+use super::data::{Placed, Reference};
+use crate::{
+    record::Labels,
+    report::{AccuracySource, Report},
+};
+
+pub(super) fn title(source: AccuracySource<'_>) -> String {
+    let accuracy = match source {
+        AccuracySource::Published(series) => {
+            format!(
+                "{} (published)",
+                series.metric.as_deref().unwrap_or("accuracy")
+            )
+        }
+        AccuracySource::Measured { suite, .. } => format!("{suite} (measured)"),
+    };
+    format!("{accuracy} against time to first token")
+}
+
+pub(super) fn y_title(source: AccuracySource<'_>) -> String {
+    match source {
+        AccuracySource::Published(series) => {
+            let metric = series.metric.as_deref().unwrap_or("accuracy");
+            match series.decoders().as_slice() {
+                [decoder] => format!("{metric} with {decoder}, published (%)"),
+                _ => format!("{metric}, published (%)"),
+            }
+        }
+        AccuracySource::Measured { suite, profile } => {
+            format!("{suite}, profile {profile}, measured (%)")
+        }
+    }
+}
+
+pub(super) fn x_title(source: AccuracySource<'_>, placed: &[Placed<'_>]) -> String {
+    let seeded = placed
+        .iter()
+        .filter(|p| p.facts.weights.is_seeded())
+        .count();
+    let weights = match seeded {
+        0 => "",
+        n if n == placed.len() => ", seeded weights",
+        _ => ", some with seeded weights",
+    };
+    let decoder = match decoders(source, placed).as_slice() {
+        [decoder] => format!(" with {decoder}"),
+        _ => String::new(),
+    };
+    format!("TTFT{decoder} = encode + prefill, measured here{weights} (log scale)")
+}
+
+/// Distinct decoders of the timed cases, spelt as in the publication.
+fn decoders<'a>(source: AccuracySource<'a>, placed: &'a [Placed<'_>]) -> Vec<&'a str> {
+    let distinct: BTreeSet<&str> = (placed.iter())
+        .filter_map(|placed| placed.facts.labels.decoder.as_deref())
+        .map(|decoder| match source {
+            AccuracySource::Published(series) => series.canonical(decoder),
+            AccuracySource::Measured { .. } => decoder,
+        })
+        .collect();
+    distinct.into_iter().collect()
+}
+
+pub(super) fn subtitle(report: &Report, placed: &[Placed<'_>]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut add = |values: BTreeSet<String>| {
+        let values: Vec<String> = values.into_iter().filter(|v| !v.is_empty()).collect();
+        if !values.is_empty() {
+            parts.push(values.join(" / "));
+        }
+    };
+    let of_labels = |pick: fn(&Labels) -> &str| {
+        placed
+            .iter()
+            .map(|p| pick(&p.facts.labels).to_owned())
+            .collect()
+    };
+    add(of_labels(|labels| &labels.backend));
+    add(of_labels(|labels| &labels.device));
+    add(of_labels(|labels| &labels.precision));
+    let threads = |p: &Placed<'_>| p.facts.used.threads.map(|n| format!("{n} threads"));
+    add(placed.iter().filter_map(threads).collect());
+    let cpu = |p: &Placed<'_>| {
+        report.runs[p.summary.run]
+            .manifest
+            .machine
+            .cpu_model
+            .clone()
+    };
+    add(placed.iter().filter_map(cpu).collect());
+    parts.join(" · ")
+}
+
+pub(super) fn caption(
+    source: AccuracySource<'_>,
+    placed: &[Placed<'_>],
+    missing: &[String],
+    reference: Option<&Reference>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    match source {
+        AccuracySource::Published(series) => {
+            let metric = series.metric.as_deref().unwrap_or("accuracy");
+            let publication = (series.publication.as_ref())
+                .map_or(String::new(), |p| format!("{}, {}: ", p.title, p.url));
+            let tables = sources(
+                placed
+                    .iter()
+                    .filter_map(|p| p.published.as_ref())
+                    .map(|m| m.point.source.to_string()),
+            );
+            let definition = (series.metric_definition.as_ref())
+                .map_or(String::new(), |definition| format!(" = {definition}"));
+            lines.push(format!(
+                "{metric}{definition}. Source: {publication}{tables}; {}.",
+                series.setup
+            ));
+            let mut matches = placed.iter().filter_map(|p| p.published.as_ref());
+            if matches.any(|found| !found.same_decoder) {
+                lines.push(format!(
+                    "The accuracies were obtained with another decoder than the one timed here ({}).",
+                    decoders(source, placed).join(", "),
+                ));
+            }
+        }
+        AccuracySource::Measured { suite, profile } => {
+            lines.push(format!(
+                "{suite} scored with profile {profile}; bars are 95% intervals."
+            ));
+        }
+    }
+    let mut times = String::from("Points: median TTFT; bars: its 95% interval.");
+    if let Some(reference) = reference {
+        let tables = sources(reference.points.iter().map(|point| point.source.clone()));
+        times.push_str(&format!(
+            " Hollow marks: TTFT {}, from {tables}.",
+            reference.title
+        ));
+    }
+    lines.push(times);
+    if !missing.is_empty() {
+        lines.push(format!(
+            "Not drawn, no accuracy known: {}.",
+            missing.join("; ")
+        ));
+    }
+    lines
+}
+
+/// Distinct sources in order of appearance.
+fn sources(all: impl Iterator<Item = String>) -> String {
+    let mut distinct: Vec<String> = Vec::new();
+    for source in all {
+        if !distinct.contains(&source) {
+            distinct.push(source);
+        }
+    }
+    distinct.join(", ")
+}

@@ -1,0 +1,302 @@
+//! The records of a run: one type per kind of line in `records.jsonl`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::published::Series;
+
+/// One line of `records.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// Static facts of a case, once it is loaded.
+    Case(CaseFacts),
+    /// One timed repetition.
+    Latency(LatencySample),
+    /// One scored sample.
+    Sample(SampleRecord),
+    /// How a case ended.
+    CaseEnd(CaseEnd),
+    /// Published figures that the report compares with, copied so that the folder stands alone.
+    Published(Series),
+    /// A kind that this tool does not know; kept in the file, ignored by readers.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a case measures. Latency and quality never come from the same pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// A pass over a dataset, greedy decoding, scored.
+    Quality,
+    /// Fixed image, prompt and output length, repeated.
+    EndToEndLatency,
+    /// The vision encoder alone, repeated.
+    EncoderLatency,
+}
+
+/// What is static about one case: what was asked, and what was really used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseFacts {
+    /// Case id, unique in the run.
+    pub case: String,
+    /// What is measured.
+    pub workload: Workload,
+    /// What the case is made of.
+    pub labels: Labels,
+    /// Where the weights come from.
+    pub weights: Weights,
+    /// Visual tokens that the decoder sees; `None` without a decoder, or when they vary by image.
+    pub visual_tokens: Option<u32>,
+    /// Text tokens of the prompt; `None` when they vary by sample.
+    pub prompt_tokens: Option<u32>,
+    /// Parameters by component (`encoder`, `projector`, `decoder`).
+    #[serde(default)]
+    pub components: BTreeMap<String, Component>,
+    /// Computed cost by stage (`encode`, `project`, `prefill`, `decode`).
+    #[serde(default)]
+    pub stages: BTreeMap<String, StageCost>,
+    /// Largest input plus output of one operation in bytes, computed.
+    pub activation_peak_bytes: Option<u64>,
+    /// What the backend says that it really uses.
+    pub used: Used,
+}
+
+/// What a case is made of, in words fit for a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// Model or recipe name.
+    pub model: String,
+    /// Vision encoder.
+    pub encoder: String,
+    /// Language model; `None` for an encoder alone.
+    pub decoder: Option<String>,
+    /// Suite id; `None` for a latency case.
+    pub suite: Option<String>,
+    /// Prompt and scoring profile; `None` for a latency case.
+    pub profile: Option<String>,
+    /// Engine asked for.
+    pub backend: String,
+    /// Device asked for.
+    pub device: String,
+    /// Precision asked for.
+    pub precision: String,
+    /// Side of the square encoder input in pixels.
+    pub resolution: u32,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub enum Weights {
+    /// Right shapes, random values: good for latency, meaningless for accuracy.
+    Seeded {
+        /// Seed of the generator.
+        seed: u64,
+    },
+    /// Read from files.
+    Checkpoint {
+        /// Folder or hub id with its revision.
+        origin: String,
+        /// Digests by file name.
+        #[serde(default)]
+        digests: BTreeMap<String, String>,
+    },
+}
+
+impl Weights {
+    /// Whether the values are random, so that no accuracy may be reported.
+    pub fn is_seeded(&self) -> bool {
+        matches!(self, Self::Seeded { .. })
+    }
+}
+
+/// A part of the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// Number of parameters.
+    pub parameters: u64,
+}
+
+/// Computed cost of a stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageCost {
+    /// Floating-point operations, a multiply-add counted as 2.
+    pub flops: u64,
+    /// Bytes read and written; `None` when not counted.
+    pub bytes: Option<u64>,
+}
+
+/// What was really used, as the backend reports it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Worker threads.
+    pub threads: Option<u32>,
+    /// Device.
+    pub device: String,
+    /// Element type of weights and activations.
+    pub dtype: String,
+    /// Instruction-set extensions that the kernels use.
+    #[serde(default)]
+    pub simd: Vec<String>,
+}
+
+/// Durations of the stages of one request, in nanoseconds. A stage that the backend cannot
+/// separate is `None`, never zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTimes {
+    /// From encoded image bytes to encoder input.
+    pub preprocess_ns: Option<u64>,
+    /// Vision encoder.
+    pub encode_ns: Option<u64>,
+    /// Projector.
+    pub project_ns: Option<u64>,
+    /// Language model over visual and text tokens, up to the first logits.
+    pub prefill_ns: Option<u64>,
+    /// Each decode step, the first of which makes the *second* token (prefill makes the first).
+    #[serde(default)]
+    pub decode_ns: Vec<u64>,
+}
+
+/// One timed repetition of a latency case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencySample {
+    /// Case id.
+    pub case: String,
+    /// Which process launch measured it, 0 for the first that wrote to the folder.
+    #[serde(default)]
+    pub launch: u32,
+    /// Index of the repetition; warm-up and timed repetitions count separately, each from 0.
+    pub iteration: u32,
+    /// Whether it only warms up; never part of a figure.
+    #[serde(default)]
+    pub warm_up: bool,
+    /// Durations of the stages.
+    pub stages: StageTimes,
+    /// Wall time from encoded image bytes to the first token, measured as one interval.
+    pub ttft_user_ns: Option<u64>,
+}
+
+/// One sample of a suite, answered or failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Case id.
+    pub case: String,
+    /// Sample id within the suite.
+    pub sample: String,
+    /// What came of it.
+    pub outcome: SampleOutcome,
+}
+
+/// What came of a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum SampleOutcome {
+    /// Answered and scored.
+    Ok(Answer),
+    /// Not answered; stays in the denominator with score 0 and is counted.
+    Failed {
+        /// Stage that failed.
+        stage: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// An answer with its score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Text as generated.
+    pub response: String,
+    /// Why generation stopped.
+    pub finish_reason: FinishReason,
+    /// Token counts.
+    pub tokens: TokenCounts,
+    /// What was read out of the text.
+    pub extraction: Extraction,
+    /// Score in 0..=1.
+    pub score: Score,
+    /// Durations of the stages.
+    #[serde(default)]
+    pub stages: StageTimes,
+}
+
+/// Why generation stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop string came.
+    Stop,
+    /// The token limit was reached: the answer is truncated.
+    Length,
+    /// The answer was made elsewhere and does not say.
+    Unknown,
+}
+
+/// Token counts of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Text tokens of the prompt.
+    pub prompt: u32,
+    /// Visual tokens.
+    pub visual: u32,
+    /// Generated tokens.
+    pub output: u32,
+}
+
+/// What was read out of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Extraction {
+    /// An answer was found.
+    Parsed {
+        /// The answer as compared with the references.
+        answer: String,
+    },
+    /// No answer could be read; scored as wrong and counted.
+    Unparsed,
+}
+
+/// An exact score `numerator / denominator`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// Numerator.
+    pub numerator: i64,
+    /// Denominator, at least 1.
+    pub denominator: std::num::NonZeroU64,
+}
+
+/// How a case ended. A case that is run again after a failure has several; the last one holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseEnd {
+    /// Case id.
+    pub case: String,
+    /// What came of it.
+    pub outcome: CaseOutcome,
+    /// Largest resident set of the process during the case, in bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// When it ended, RFC 3339.
+    pub ended_at: String,
+}
+
+/// What came of a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum CaseOutcome {
+    /// Ran to its end.
+    Ok,
+    /// Stopped by an error.
+    Failed {
+        /// Stage that failed.
+        stage: String,
+        /// Why.
+        error: String,
+    },
+    /// Not run on purpose.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+}

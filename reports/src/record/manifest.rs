@@ -1,0 +1,168 @@
+//! `manifest.json`: what was asked, on which machine, by which tool. Written once, first.
+
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::MANIFEST_FILE;
+use crate::error::{Error, Result, io};
+
+/// Version of the run folder format that this tool writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The manifest of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the folder's format; [`FORMAT_VERSION`] when written by this tool.
+    pub format_version: u32,
+    /// The tool that made the run.
+    pub tool: Tool,
+    /// When the run was first started, RFC 3339. Given by the caller: this crate reads no clock.
+    pub started_at: String,
+    /// The resolved experiment: file, defaults and flags merged.
+    pub experiment: Value,
+    /// [`experiment_digest`] of `experiment`; a folder is resumed only by the same experiment.
+    pub experiment_digest: String,
+    /// Ids of the planned cases, in order.
+    pub plan: Vec<String>,
+    /// The machine that ran it.
+    pub machine: Machine,
+    /// Digests of the files read (weights, datasets, tokenizers), by path or name.
+    #[serde(default)]
+    pub digests: BTreeMap<String, String>,
+    /// What a reader of the figures should know (warnings of the harness, for instance).
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// The tool that made a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Name, `vlmbench`.
+    pub name: String,
+    /// Version from the package.
+    pub version: String,
+    /// Git revision of the source tree, `None` when built outside of one.
+    pub revision: Option<String>,
+}
+
+/// Facts about the machine. `None` or empty means that the system did not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// CPU model name.
+    pub cpu_model: Option<String>,
+    /// Physical cores.
+    pub cores: Option<u32>,
+    /// Hardware threads that the process may use.
+    pub threads: Option<u32>,
+    /// Installed memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Operating system and its version.
+    pub os: Option<String>,
+    /// Kernel release.
+    pub kernel: Option<String>,
+    /// Instruction-set extensions found, such as `avx2` or `avx512f`.
+    #[serde(default)]
+    pub simd: Vec<String>,
+}
+
+impl Manifest {
+    /// Writes the manifest so that it is either there whole or not at all.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(MANIFEST_FILE);
+        let partial = folder.join(PARTIAL_FILE);
+        let mut text =
+            serde_json::to_string_pretty(self).map_err(|source| Error::Encode { source })?;
+        text.push('\n');
+        fs::write(&partial, text).map_err(io("write", &partial))?;
+        fs::File::open(&partial)
+            .and_then(|file| file.sync_all())
+            .map_err(io("sync", &partial))?;
+        fs::rename(&partial, &path).map_err(io("create", &path))
+    }
+
+    /// Reads the manifest of a run folder.
+    ///
+    /// # Errors
+    /// [`Error::NoManifest`], [`Error::FormatVersion`] for another format, [`Error::Manifest`].
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST_FILE);
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::NoManifest {
+                path: folder.to_path_buf(),
+            },
+            _ => io("read", &path)(source),
+        })?;
+        let invalid = |reason: String| Error::Manifest {
+            path: path.clone(),
+            reason,
+        };
+        // The version is looked at before anything else: another version may differ in every other key.
+        let value: Value = serde_json::from_str(&text).map_err(|e| invalid(e.to_string()))?;
+        let found = value
+            .get("format_version")
+            .and_then(Value::as_u64)
+            .ok_or_else(|| invalid("format_version is missing or not a whole number".into()))?;
+        if found != u64::from(FORMAT_VERSION) {
+            let new = found > u64::from(FORMAT_VERSION);
+            return Err(Error::FormatVersion {
+                path,
+                found,
+                supported: FORMAT_VERSION,
+                age: if new { "new" } else { "old" },
+                advice: if new {
+                    "read it with a newer vlmbench"
+                } else {
+                    "read it with the vlmbench that wrote it, or run the experiment again"
+                },
+            });
+        }
+        serde_json::from_value(value).map_err(|e| invalid(e.to_string()))
+    }
+}
+
+/// Where the manifest lies while it is being written.
+pub(super) const PARTIAL_FILE: &str = "manifest.json.partial";
+
+/// SHA-256 of an experiment as `sha256:<hex>`, independent of the order of its keys.
+pub fn experiment_digest(experiment: &Value) -> String {
+    let mut canonical = String::new();
+    write_canonical(experiment, &mut canonical);
+    let mut digest = String::from("sha256:");
+    for byte in Sha256::digest(canonical.as_bytes()) {
+        digest.push_str(&format!("{byte:02x}"));
+    }
+    digest
+}
+
+/// JSON without spaces and with sorted keys.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            out.push('{');
+            for (index, (key, value)) in sorted.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}

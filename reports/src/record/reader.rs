@@ -1,0 +1,180 @@
+//! Reading a run folder: parsing the log line by line, dropping a torn end, removing duplicates.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    CaseEnd, CaseFacts, LatencySample, Manifest, RECORDS_FILE, Record, SampleOutcome, SampleRecord,
+};
+use crate::{
+    error::{Error, Result, io},
+    published::Series,
+};
+
+/// A run as read from its folder, without duplicates, in the order of the records.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What was asked.
+    pub manifest: Manifest,
+    /// Facts by case id.
+    pub cases: BTreeMap<String, CaseFacts>,
+    /// Repetitions, warm-up included; one per case, warm-up flag and iteration.
+    pub latency: Vec<LatencySample>,
+    /// Samples; one per case and sample id.
+    pub samples: Vec<SampleRecord>,
+    /// How cases ended, by case id: the outcome is the last one, the memory peak the largest.
+    pub ends: BTreeMap<String, CaseEnd>,
+    /// Published series copied into the run, in order; one per id.
+    pub published: Vec<Series>,
+    /// Whether the log ends in a torn line (a run that was killed and not resumed yet).
+    pub torn: bool,
+}
+
+impl Run {
+    /// Reads a run folder. Nothing on disk is changed.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::read`]; [`Error::Record`] for an invalid line that is not a torn end.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let manifest = Manifest::read(folder)?;
+        let log = Log::read(&folder.join(RECORDS_FILE))?;
+        Ok(Self::from_records(
+            folder,
+            manifest,
+            log.records,
+            log.torn.is_some(),
+        ))
+    }
+
+    /// Builds a run from records that are already in memory.
+    pub(super) fn from_records(
+        folder: &Path,
+        manifest: Manifest,
+        records: Vec<Record>,
+        torn: bool,
+    ) -> Self {
+        let mut run = Self {
+            folder: folder.to_path_buf(),
+            manifest,
+            cases: BTreeMap::new(),
+            latency: Vec::new(),
+            samples: Vec::new(),
+            ends: BTreeMap::new(),
+            published: Vec::new(),
+            torn,
+        };
+        let mut iterations = BTreeSet::new();
+        let mut samples = BTreeSet::new();
+        for record in records {
+            match record {
+                Record::Case(facts) => {
+                    run.cases.entry(facts.case.clone()).or_insert(facts);
+                }
+                Record::Latency(sample) => {
+                    let key = (sample.case.clone(), sample.warm_up, sample.iteration);
+                    if iterations.insert(key) {
+                        run.latency.push(sample);
+                    }
+                }
+                Record::Sample(sample) => {
+                    let key = (sample.case.clone(), sample.sample.clone());
+                    if samples.insert(key) {
+                        run.samples.push(sample);
+                    }
+                }
+                Record::CaseEnd(mut end) => {
+                    if let Some(earlier) = run.ends.get(&end.case) {
+                        end.peak_rss_bytes = end.peak_rss_bytes.max(earlier.peak_rss_bytes);
+                    }
+                    run.ends.insert(end.case.clone(), end);
+                }
+                Record::Published(series) => {
+                    if run.published.iter().all(|known| known.id != series.id) {
+                        run.published.push(series);
+                    }
+                }
+                Record::Unknown => tracing::debug!("a record of unknown kind was ignored"),
+            }
+        }
+        run
+    }
+
+    /// Ids of all cases that were planned or recorded, in the order of the plan.
+    pub fn case_ids(&self) -> Vec<&str> {
+        let recorded = self.cases.keys().chain(self.ends.keys());
+        let mut seen = BTreeSet::new();
+        (self.manifest.plan.iter().chain(recorded))
+            .map(String::as_str)
+            .filter(|id| seen.insert(*id))
+            .collect()
+    }
+
+    /// Number of failed samples in the whole run.
+    pub fn failed_samples(&self) -> usize {
+        let failed =
+            |sample: &&SampleRecord| matches!(sample.outcome, SampleOutcome::Failed { .. });
+        self.samples.iter().filter(failed).count()
+    }
+}
+
+/// A parsed record log.
+pub(super) struct Log {
+    /// All whole records.
+    pub records: Vec<Record>,
+    /// Offset of the torn end, if the log has one: everything from here on is to be dropped.
+    pub torn: Option<u64>,
+    /// Length of the whole part in bytes.
+    pub length: u64,
+}
+
+impl Log {
+    /// Parses the log. A last line that has no line feed or is not JSON is torn; any other
+    /// invalid line is an error.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            // The process was killed after the manifest and before the first record.
+            Err(source) if source.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(io("read", path)(source)),
+        };
+        let mut records = Vec::new();
+        let mut torn = None;
+        let mut offset = 0;
+        let mut line = 0;
+        while offset < bytes.len() {
+            line += 1;
+            let Some(length) = bytes[offset..].iter().position(|&byte| byte == b'\n') else {
+                torn = Some(offset as u64);
+                break;
+            };
+            let end = offset + length;
+            match serde_json::from_slice(&bytes[offset..end]) {
+                Ok(record) => records.push(record),
+                // A whole JSON value of the wrong shape was not torn: something else wrote it.
+                Err(error) if end + 1 == bytes.len() && !error.is_data() => {
+                    torn = Some(offset as u64);
+                    break;
+                }
+                Err(error) => {
+                    return Err(Error::Record {
+                        path: path.to_path_buf(),
+                        line,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+            offset = end + 1;
+        }
+        Ok(Self {
+            records,
+            torn,
+            length: offset as u64,
+        })
+    }
+}

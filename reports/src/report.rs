@@ -1,0 +1,245 @@
+//! A report over run folders: everything read and joined once, then written in every format.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Result, io},
+    frame, markdown,
+    plot::{self, ParetoPlot},
+    published::{Match, Series},
+    record::{Labels, Run},
+    summary::{CaseSummary, Figure, summarise},
+};
+
+/// Runs, their figures, and the published series that they are compared with.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The runs, in the order given.
+    pub runs: Vec<Run>,
+    /// One summary per case, run by run.
+    pub summaries: Vec<CaseSummary>,
+    /// Published series copied into the runs, each once, in order.
+    pub series: Vec<Series>,
+}
+
+/// Files that a report consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFiles {
+    /// The report in Markdown.
+    pub markdown: PathBuf,
+    /// Pictures, the most relevant first; as SVG and as PNG.
+    pub pictures: Vec<Picture>,
+    /// The summary table as CSV.
+    pub csv: PathBuf,
+    /// The summary table as Parquet.
+    pub parquet: PathBuf,
+}
+
+/// One picture in two formats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// What it shows.
+    pub title: String,
+    /// As SVG.
+    pub svg: PathBuf,
+    /// As PNG.
+    pub png: PathBuf,
+}
+
+/// Where the accuracy of an axis or a column comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AccuracySource<'a> {
+    /// Copied from a publication.
+    Published(&'a Series),
+    /// Measured in the runs.
+    Measured {
+        /// Suite id.
+        suite: &'a str,
+        /// Prompt and scoring profile.
+        profile: &'a str,
+    },
+}
+
+impl Report {
+    /// Reads run folders.
+    ///
+    /// # Errors
+    /// [`Error::NoRuns`], and those of [`Run::read`].
+    pub fn read<P: AsRef<Path>>(run_dirs: &[P]) -> Result<Self> {
+        if run_dirs.is_empty() {
+            return Err(Error::NoRuns);
+        }
+        let runs: Result<Vec<Run>> = run_dirs.iter().map(|dir| Run::read(dir.as_ref())).collect();
+        Ok(Self::new(runs?))
+    }
+
+    /// Derives everything from runs that are already read.
+    pub fn new(runs: Vec<Run>) -> Self {
+        let summaries = (runs.iter().enumerate())
+            .flat_map(|(index, run)| summarise(index, run))
+            .collect();
+        let mut series: Vec<Series> = Vec::new();
+        for candidate in runs.iter().flat_map(|run| &run.published) {
+            if series.iter().all(|known| known.id != candidate.id) {
+                series.push(candidate.clone());
+            }
+        }
+        Self {
+            runs,
+            summaries,
+            series,
+        }
+    }
+
+    /// Cases with a time to first token, which is what an accuracy is set against.
+    pub fn timed(&self) -> impl Iterator<Item = &CaseSummary> {
+        (self.summaries.iter()).filter(|summary| summary.figure(Figure::TtftPaper).is_some())
+    }
+
+    /// Cases with a measured accuracy.
+    pub fn scored(&self) -> impl Iterator<Item = &CaseSummary> {
+        (self.summaries.iter()).filter(|summary| summary.accuracy.is_some())
+    }
+
+    /// Sources of accuracy, measured ones first.
+    pub fn accuracy_sources(&self) -> Vec<AccuracySource<'_>> {
+        let mut sources: Vec<AccuracySource<'_>> = Vec::new();
+        for summary in self.scored() {
+            let labels = summary.facts.as_ref().map(|facts| &facts.labels);
+            if let Some((suite, profile)) = labels.and_then(suite_and_profile) {
+                let source = AccuracySource::Measured { suite, profile };
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+            }
+        }
+        let with_metric = self.series.iter().filter(|series| series.metric.is_some());
+        sources.extend(with_metric.map(AccuracySource::Published));
+        sources
+    }
+
+    /// The measured accuracy of the same model under the same conditions as `timed`.
+    pub fn measured_accuracy(
+        &self,
+        timed: &CaseSummary,
+        suite: &str,
+        profile: &str,
+    ) -> Option<&CaseSummary> {
+        let wanted = &timed.facts.as_ref()?.labels;
+        self.scored().find(|scored| {
+            let labels = scored.facts.as_ref().map(|facts| &facts.labels);
+            labels.is_some_and(|labels| {
+                suite_and_profile(labels) == Some((suite, profile))
+                    && same_conditions(labels, wanted)
+            })
+        })
+    }
+
+    /// The published accuracy for the case's encoder and resolution, from one series.
+    pub fn published_accuracy<'a>(
+        &self,
+        summary: &CaseSummary,
+        series: &'a Series,
+    ) -> Option<Match<'a>> {
+        let labels = &summary.facts.as_ref()?.labels;
+        series.accuracy(
+            &labels.encoder,
+            labels.resolution,
+            labels.decoder.as_deref(),
+        )
+    }
+}
+
+fn suite_and_profile(labels: &Labels) -> Option<(&str, &str)> {
+    Some((labels.suite.as_deref()?, labels.profile.as_deref()?))
+}
+
+/// Whether two cases compute the same thing in the same way, whatever they are asked.
+fn same_conditions(a: &Labels, b: &Labels) -> bool {
+    let key = |labels: &Labels| {
+        let Labels {
+            model,
+            encoder,
+            decoder,
+            suite: _,
+            profile: _,
+            backend,
+            device,
+            precision,
+            resolution,
+        } = labels.clone();
+        (
+            model, encoder, decoder, backend, device, precision, resolution,
+        )
+    };
+    key(a) == key(b)
+}
+
+/// Reads run folders and writes `report.md`, the pictures and the summary table into `out_dir`.
+///
+/// # Errors
+/// Those of [`Report::read`]; the system's refusal to write; [`Error::Plot`].
+pub fn report<P: AsRef<Path>>(run_dirs: &[P], out_dir: &Path) -> Result<ReportFiles> {
+    Report::read(run_dirs)?.write(out_dir)
+}
+
+impl Report {
+    /// Writes the report into a folder, over an earlier one.
+    ///
+    /// # Errors
+    /// The system's refusal to write; [`Error::Plot`].
+    pub fn write(&self, out_dir: &Path) -> Result<ReportFiles> {
+        fs::create_dir_all(out_dir).map_err(io("create", out_dir))?;
+        let mut pictures = Vec::new();
+        for source in self.accuracy_sources() {
+            let plot = ParetoPlot::new(self, source);
+            if plot.points.is_empty() {
+                continue;
+            }
+            // The first picture has a fixed name, so that other pages can link to it.
+            let stem = if pictures.is_empty() {
+                "pareto".to_owned()
+            } else {
+                format!("pareto-{}", file_stem(source))
+            };
+            let picture = Picture {
+                title: plot.y_title.clone(),
+                svg: out_dir.join(format!("{stem}.svg")),
+                png: out_dir.join(format!("{stem}.png")),
+            };
+            plot::draw_svg(&plot, &picture.svg)?;
+            plot::draw_png(&plot, &picture.png)?;
+            pictures.push(picture);
+        }
+        let files = ReportFiles {
+            markdown: out_dir.join("report.md"),
+            pictures,
+            csv: out_dir.join("summary.csv"),
+            parquet: out_dir.join("summary.parquet"),
+        };
+        let mut summary = frame::summary(self)?;
+        frame::write_csv(&summary, &files.csv)?;
+        frame::write_parquet(&mut summary, &files.parquet)?;
+        let text = markdown::render(self, &files.pictures);
+        fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
+        Ok(files)
+    }
+}
+
+fn file_stem(source: AccuracySource<'_>) -> String {
+    let name = match source {
+        AccuracySource::Published(series) => series.id.clone(),
+        AccuracySource::Measured { suite, profile } => format!("{suite}-{profile}"),
+    };
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
+    name.chars().map(safe).collect()
+}

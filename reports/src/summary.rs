@@ -1,0 +1,232 @@
+//! Figures derived from records, one summary per case.
+//!
+//! Definitions (a figure is null if one of its parts is):
+//! - `ttft.paper` = encode + prefill, as FastVLM defines it: two measurements added, neither image
+//!   decoding nor preprocessing nor the projector in it.
+//! - `ttft.user` = one measured interval from encoded image bytes to the first token.
+//! - TPOT = mean of the decode steps of a repetition, that is (last token - first token) /
+//!   (tokens - 1): the first token belongs to TTFT.
+//! - accuracy = sum of scores / n, where n counts failed samples too, at score 0.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    record::{
+        Answer, CaseEnd, CaseFacts, Extraction, FinishReason, LatencySample, Run, SampleOutcome,
+        StageTimes,
+    },
+    stats::{Estimate, ExactSum, Interval, mean_interval},
+};
+
+const NS_PER_MS: f64 = 1e6;
+
+/// A latency figure that follows from the stages of one repetition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Figure {
+    /// From encoded bytes to encoder input.
+    Preprocess,
+    /// Vision encoder.
+    Encode,
+    /// Projector.
+    Project,
+    /// Language model up to the first logits.
+    Prefill,
+    /// Encode + prefill.
+    TtftPaper,
+    /// Measured from encoded bytes to the first token.
+    TtftUser,
+    /// Time per token after the first.
+    Tpot,
+}
+
+impl Figure {
+    /// All figures, in the order of a request.
+    pub const ALL: [Self; 7] = [
+        Self::Preprocess,
+        Self::Encode,
+        Self::Project,
+        Self::Prefill,
+        Self::TtftPaper,
+        Self::TtftUser,
+        Self::Tpot,
+    ];
+
+    /// Name in tables and files; the unit is always milliseconds.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preprocess => "preprocess",
+            Self::Encode => "encode",
+            Self::Project => "project",
+            Self::Prefill => "prefill",
+            Self::TtftPaper => "ttft.paper",
+            Self::TtftUser => "ttft.user",
+            Self::Tpot => "tpot",
+        }
+    }
+
+    /// Value for one repetition in milliseconds; `None` if a part of it was not measured.
+    pub fn of(self, sample: &LatencySample) -> Option<f64> {
+        let stages = &sample.stages;
+        let ns = match self {
+            Self::Preprocess => stages.preprocess_ns? as f64,
+            Self::Encode => stages.encode_ns? as f64,
+            Self::Project => stages.project_ns? as f64,
+            Self::Prefill => stages.prefill_ns? as f64,
+            Self::TtftPaper => ttft_paper_ns(stages)? as f64,
+            Self::TtftUser => sample.ttft_user_ns? as f64,
+            Self::Tpot => tpot_ns(stages)?,
+        };
+        Some(ns / NS_PER_MS)
+    }
+}
+
+/// `ttft.paper` in nanoseconds: encode + prefill.
+pub fn ttft_paper_ns(stages: &StageTimes) -> Option<u64> {
+    stages.encode_ns?.checked_add(stages.prefill_ns?)
+}
+
+/// TPOT in nanoseconds: mean decode step. `None` if only one token was made.
+pub fn tpot_ns(stages: &StageTimes) -> Option<f64> {
+    let steps = &stages.decode_ns;
+    let total: u64 = steps.iter().sum();
+    (!steps.is_empty()).then(|| total as f64 / steps.len() as f64)
+}
+
+/// All that the records say about one case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseSummary {
+    /// Case id.
+    pub case: String,
+    /// Position of the run among those of the report.
+    pub run: usize,
+    /// Static facts; `None` if the case failed before it was loaded.
+    pub facts: Option<CaseFacts>,
+    /// How it ended; `None` if it did not, or has not yet.
+    pub end: Option<CaseEnd>,
+    /// Latency figures in milliseconds over the timed repetitions; empty for a quality case.
+    pub latency: BTreeMap<Figure, Estimate>,
+    /// Accuracy; `None` without samples, and always `None` for seeded weights.
+    pub accuracy: Option<Accuracy>,
+}
+
+impl CaseSummary {
+    /// A latency figure, if it was measured.
+    pub fn figure(&self, figure: Figure) -> Option<&Estimate> {
+        self.latency.get(&figure)
+    }
+
+    /// Computed operations of the stages that lead to the first token.
+    pub fn flops_to_first_token(&self) -> Option<u64> {
+        let stages = &self.facts.as_ref()?.stages;
+        let counted = ["encode", "project", "prefill"].map(|stage| stages.get(stage));
+        let total: u64 = counted.iter().flatten().map(|cost| cost.flops).sum();
+        (total > 0).then_some(total)
+    }
+
+    /// Peak resident memory in bytes.
+    pub fn peak_rss_bytes(&self) -> Option<u64> {
+        self.end.as_ref()?.peak_rss_bytes
+    }
+}
+
+/// Accuracy of a quality case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accuracy {
+    /// Exact sum of scores.
+    pub sum: ExactSum,
+    /// Exact sum of their squares.
+    pub squares: ExactSum,
+    /// Samples asked, failed ones included.
+    pub n: usize,
+    /// Samples without an answer; they count with score 0.
+    pub failed: usize,
+    /// Answers that could not be read; they count with the score recorded, normally 0.
+    pub unparsed: usize,
+    /// Answers cut off by the token limit.
+    pub truncated: usize,
+}
+
+impl Accuracy {
+    /// Mean score in 0..=1 over all `n`. There is at least one sample.
+    pub fn mean(&self) -> f64 {
+        self.sum.value() / self.n as f64
+    }
+
+    /// 95% interval of [`Accuracy::mean`].
+    pub fn interval(&self) -> Option<Interval> {
+        mean_interval(&self.sum, &self.squares, self.n)
+    }
+
+    /// Adds up samples of one case; `None` without any.
+    pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a SampleOutcome>) -> Option<Self> {
+        let mut accuracy = Self {
+            sum: ExactSum::default(),
+            squares: ExactSum::default(),
+            n: 0,
+            failed: 0,
+            unparsed: 0,
+            truncated: 0,
+        };
+        for outcome in outcomes {
+            accuracy.n += 1;
+            match outcome {
+                SampleOutcome::Failed { .. } => accuracy.failed += 1,
+                SampleOutcome::Ok(answer) => accuracy.add(answer),
+            }
+        }
+        (accuracy.n > 0).then_some(accuracy)
+    }
+
+    fn add(&mut self, answer: &Answer) {
+        self.sum.add(answer.score);
+        self.squares.add_square(answer.score);
+        self.unparsed += usize::from(answer.extraction == Extraction::Unparsed);
+        self.truncated += usize::from(answer.finish_reason == FinishReason::Length);
+    }
+}
+
+/// Summaries of all cases of a run, in the order of its plan. `run` is its position in the report.
+pub fn summarise(run_index: usize, run: &Run) -> Vec<CaseSummary> {
+    let mut timed: BTreeMap<&str, Vec<&LatencySample>> = BTreeMap::new();
+    for sample in run.latency.iter().filter(|sample| !sample.warm_up) {
+        timed.entry(&sample.case).or_default().push(sample);
+    }
+    let mut outcomes: BTreeMap<&str, Vec<&SampleOutcome>> = BTreeMap::new();
+    for sample in &run.samples {
+        outcomes
+            .entry(&sample.case)
+            .or_default()
+            .push(&sample.outcome);
+    }
+    (run.case_ids().into_iter())
+        .map(|id| {
+            let facts = run.cases.get(id).cloned();
+            // Scores of random weights say nothing, so they never become an accuracy; without facts nobody knows which weights they were.
+            let scored = facts
+                .as_ref()
+                .is_some_and(|facts| !facts.weights.is_seeded());
+            CaseSummary {
+                case: id.to_owned(),
+                run: run_index,
+                facts,
+                end: run.ends.get(id).cloned(),
+                latency: estimates(timed.get(id).map_or(&[], Vec::as_slice)),
+                accuracy: outcomes
+                    .get(id)
+                    .filter(|_| scored)
+                    .and_then(|outcomes| Accuracy::of(outcomes.iter().copied())),
+            }
+        })
+        .collect()
+}
+
+fn estimates(samples: &[&LatencySample]) -> BTreeMap<Figure, Estimate> {
+    (Figure::ALL.into_iter())
+        .filter_map(|figure| {
+            // A figure stands only if every repetition has it: a median over those that happen to
+            // have a stage would be a different quantity.
+            let values: Option<Vec<f64>> = samples.iter().map(|s| figure.of(s)).collect();
+            Some((figure, Estimate::of(&values?)?))
+        })
+        .collect()
+}

@@ -1,0 +1,7 @@
+//! Tests of the crate through its public interface.
+
+mod folder;
+mod format_v1;
+mod published;
+mod reports;
+mod synthetic;
