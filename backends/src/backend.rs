@@ -1,0 +1,246 @@
+//! The seam between the harness and the engines: what to load on what, and
+//! what a loaded model can do.
+//!
+//! An engine implements [`Backend`] and [`LoadedModel`]; everything built from
+//! them (the request loop, marks, stop rules) is in [`crate::generate`], once.
+//! A device or precision that was asked for and cannot be had is an error,
+//! never a quiet fallback.
+
+use std::any::Any;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::Pixels;
+use crate::nets::registry::unknown;
+use crate::recipe::Recipe;
+use crate::text::PromptTokens;
+use crate::weights::{Inventory, Part, WeightSource, WeightsInfo};
+
+/// Precision of weights and activations.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// IEEE half precision, accumulated in f32.
+    F16,
+    /// bfloat16, accumulated in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// All precisions.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Bf16];
+
+    /// Lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of one scalar.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::F16 | Precision::Bf16 => 2,
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Precision> {
+        let all = Precision::ALL;
+        all.into_iter()
+            .find(|p| p.name() == s)
+            .ok_or_else(|| unknown("precision", s, &all.map(Precision::name)))
+    }
+}
+
+/// What an engine is asked to run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// `cpu`, `cuda:0`, ...
+    pub device: String,
+    /// Precision of weights and activations.
+    pub precision: Precision,
+    /// Worker threads on the host.
+    pub threads: usize,
+}
+
+/// What an engine really uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EngineFacts {
+    /// Registry name.
+    pub engine: &'static str,
+    /// Version of the engine's library.
+    pub version: String,
+    /// Device in use.
+    pub device: String,
+    /// Precision in use.
+    pub precision: Precision,
+    /// Host threads in use.
+    pub threads: usize,
+    /// Instruction set that the engine's own kernels chose.
+    pub simd: String,
+}
+
+/// What to prepare a model for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Positions of the KV cache: the longest prompt plus its answer.
+    pub context: usize,
+}
+
+/// An engine on a device.
+pub trait Backend {
+    /// What is in use.
+    fn facts(&self) -> &EngineFacts;
+
+    /// Loads the parts that the recipe has.
+    fn load(
+        &self,
+        recipe: &Recipe,
+        inventory: &Inventory,
+        source: &dyn WeightSource,
+        options: LoadOptions,
+    ) -> Result<Box<dyn LoadedModel>>;
+}
+
+/// Static facts of a loaded model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelFacts {
+    /// Parameters by part.
+    pub params: Vec<(Part, u64)>,
+    /// Bytes of the parameters as held.
+    pub param_bytes: u64,
+    /// Visual tokens of one image; 0 without an encoder.
+    pub visual_tokens: usize,
+    /// Positions of the KV cache; 0 without a decoder.
+    pub context: usize,
+    /// Where the weights came from.
+    pub weights: WeightsInfo,
+}
+
+/// Features of one image where the engine keeps them: `(tokens, dim)`.
+pub struct Features {
+    /// Visual tokens.
+    pub tokens: usize,
+    /// Feature dimension.
+    pub dim: usize,
+    /// The engine's own value.
+    pub value: Box<dyn Any + Send>,
+}
+
+/// A model ready to run. All methods compute synchronously unless the device
+/// is asynchronous; [`LoadedModel::synchronize`] waits for it.
+pub trait LoadedModel: Send {
+    /// Static facts.
+    fn facts(&self) -> &ModelFacts;
+
+    /// Runs the vision encoder on one image.
+    fn encode(&mut self, pixels: &Pixels) -> Result<Features>;
+
+    /// Projects features into the decoder's embedding space.
+    fn project(&mut self, features: &Features) -> Result<Features>;
+
+    /// Forgets the context, then runs a prompt whose image segments are filled
+    /// from projected `images`; logits `(vocab)` of the last position.
+    fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>>;
+
+    /// Appends one token to the context; logits of the position after it.
+    fn decode(&mut self, token: u32) -> Result<Vec<f32>>;
+
+    /// Copies features to the host, `tokens * dim` values row by row.
+    fn read(&self, features: &Features) -> Result<Vec<f32>>;
+
+    /// Waits until the device has finished everything asked of it.
+    fn synchronize(&self) -> Result<()>;
+}
+
+/// An engine that this build has.
+pub struct BackendEntry {
+    /// Name used in experiments and on the command line.
+    pub name: &'static str,
+    /// One line for listings.
+    pub about: &'static str,
+    /// Opens the engine on a device.
+    pub open: fn(&EngineOptions) -> Result<Box<dyn Backend>>,
+    /// Devices it could run on here, each with why not if it cannot.
+    pub devices: fn() -> Vec<DeviceEntry>,
+}
+
+/// A device of an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceEntry {
+    /// Name, as in [`EngineOptions::device`].
+    pub name: String,
+    /// Why it cannot be used, and how to get it.
+    pub missing: Option<String>,
+}
+
+/// Engines, sorted by name.
+pub const BACKENDS: &[BackendEntry] = &[BackendEntry {
+    name: "candle",
+    about: "candle tensors with vlmbench's own CPU kernels",
+    open: |options| Ok(Box::new(crate::candle::CandleBackend::open(options)?)),
+    devices: crate::candle::backend::devices,
+}];
+
+/// Opens an engine by name.
+pub fn open(name: &str, options: &EngineOptions) -> Result<Box<dyn Backend>> {
+    let names: Vec<&str> = BACKENDS.iter().map(|b| b.name).collect();
+    let entry = BACKENDS
+        .iter()
+        .find(|b| b.name == name)
+        .ok_or_else(|| unknown("backend", name, &names))?;
+    (entry.open)(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_are_sorted_and_described() {
+        assert!(BACKENDS.windows(2).all(|w| w[0].name < w[1].name));
+        assert!(BACKENDS.iter().all(|b| !b.about.is_empty()));
+        assert!(BACKENDS.iter().all(|b| !(b.devices)().is_empty()));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_an_error() {
+        let on = |device: &str| {
+            open(
+                "candle",
+                &EngineOptions {
+                    device: device.into(),
+                    precision: Precision::F32,
+                    threads: 1,
+                },
+            )
+        };
+        assert!(on("cpu").is_ok());
+        for device in ["cuda:0", "tpu"] {
+            let Err(e) = on(device) else {
+                panic!("{device} opened")
+            };
+            assert!(e.to_string().contains(device), "{e}");
+        }
+        assert!("f8".parse::<Precision>().is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! Opening candle on a device and loading models onto it.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use rayon::ThreadPool;
+
+use super::kernels::simd;
+use super::model::CandleModel;
+use crate::backend::{
+    Backend, DeviceEntry, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision,
+};
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use crate::weights::{Inventory, WeightSource};
+
+/// candle's version, from the dependency's manifest.
+const CANDLE_VERSION: &str = "0.11";
+
+/// The candle engine on one device with its own worker threads.
+pub struct CandleBackend {
+    facts: EngineFacts,
+    device: Device,
+    dtype: DType,
+    pool: Arc<ThreadPool>,
+}
+
+impl CandleBackend {
+    /// Opens the engine; a device that is not there is an error.
+    pub fn open(options: &EngineOptions) -> Result<CandleBackend> {
+        let known = devices();
+        let device = match known.iter().find(|d| d.name == options.device) {
+            Some(DeviceEntry { missing: None, .. }) => Device::Cpu,
+            Some(DeviceEntry {
+                name,
+                missing: Some(why),
+            }) => {
+                return Err(Error::Unavailable {
+                    what: format!("device {name}"),
+                    why: why.clone(),
+                });
+            }
+            None => {
+                let names: Vec<&str> = known.iter().map(|d| d.name.as_str()).collect();
+                return Err(Error::Unavailable {
+                    what: format!("device {}", options.device),
+                    why: format!("the candle engine knows {}", names.join(", ")),
+                });
+            }
+        };
+        if options.threads == 0 {
+            return Err(Error::Config {
+                what: "threads".into(),
+                value: "0".into(),
+                problem: "must be at least 1".into(),
+            });
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|i| format!("candle-{i}"))
+            .build()
+            .map_err(|e| Error::Unavailable {
+                what: format!("{} worker threads", options.threads),
+                why: e.to_string(),
+            })?;
+        let facts = EngineFacts {
+            engine: "candle",
+            version: CANDLE_VERSION.into(),
+            device: options.device.clone(),
+            precision: options.precision,
+            threads: options.threads,
+            simd: simd::level().into(),
+        };
+        Ok(CandleBackend {
+            facts,
+            device,
+            dtype: match options.precision {
+                Precision::F32 => DType::F32,
+                Precision::F16 => DType::F16,
+                Precision::Bf16 => DType::BF16,
+            },
+            pool: Arc::new(pool),
+        })
+    }
+}
+
+impl Backend for CandleBackend {
+    fn facts(&self) -> &EngineFacts {
+        &self.facts
+    }
+
+    fn load(
+        &self,
+        recipe: &Recipe,
+        inventory: &Inventory,
+        source: &dyn WeightSource,
+        options: LoadOptions,
+    ) -> Result<Box<dyn LoadedModel>> {
+        Ok(Box::new(CandleModel::load(
+            recipe,
+            inventory,
+            source,
+            options,
+            &self.device,
+            self.dtype,
+            Arc::clone(&self.pool),
+        )?))
+    }
+}
+
+/// Devices of this engine and what they lack here.
+pub fn devices() -> Vec<DeviceEntry> {
+    let absent = |name: &str, why: &str| DeviceEntry {
+        name: name.into(),
+        missing: Some(why.into()),
+    };
+    vec![
+        DeviceEntry {
+            name: "cpu".into(),
+            missing: None,
+        },
+        absent("cuda:0", "this build has no CUDA support yet"),
+        absent("metal", "this build has no Metal support yet"),
+    ]
+}

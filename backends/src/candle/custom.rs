@@ -1,0 +1,362 @@
+//! Our kernels as candle custom operations.
+//!
+//! An operation takes one tensor as its argument and captures the others
+//! (weights, residuals, caches). [`CpuOp`] is written once for all precisions;
+//! [`apply`] enters it. A device without a forward of its own is candle's
+//! error naming the operation.
+
+use std::ops::Deref;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
+use half::{bf16, f16};
+
+use super::kernels::attention::{Sequence, View, attention};
+use super::kernels::depthwise::{Geometry, depthwise};
+use super::kernels::element::Element;
+use super::kernels::linear::{Dense, Epilogue, Patches, linear};
+use super::kernels::norm::{Kind, norm};
+use super::kernels::pointwise::{gate, row_mean, swiglu};
+use super::kernels::rotary::RotaryTable;
+use crate::ops::{Act, Heads};
+
+/// A scalar that both candle and the kernels store.
+pub trait Scalar: Element + WithDType {}
+impl<T: Element + WithDType> Scalar for T {}
+
+/// An operation on the CPU in any precision.
+pub trait CpuOp {
+    /// Name for candle's errors.
+    const NAME: &'static str;
+
+    /// Computes the result of contiguous `x` with dimensions `dims`.
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)>;
+}
+
+/// Applies an operation to a tensor, made contiguous if it is not.
+pub fn apply<O: CpuOp>(x: &Tensor, op: O) -> Result<Tensor> {
+    x.contiguous()?.apply_op1_no_bwd(&Entry(op))
+}
+
+struct Entry<O>(O);
+
+impl<O: CpuOp> Entry<O> {
+    fn typed<T: Scalar>(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (data, shape) = self.0.run(contiguous::<T>(s, l)?, l.dims())?;
+        Ok((T::to_cpu_storage_owned(data), shape))
+    }
+}
+
+impl<O: CpuOp> CustomOp1 for Entry<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        match s {
+            CpuStorage::F32(_) => self.typed::<f32>(s, l),
+            CpuStorage::F16(_) => self.typed::<f16>(s, l),
+            CpuStorage::BF16(_) => self.typed::<bf16>(s, l),
+            _ => bail!("{}: precision must be f32, f16 or bf16", O::NAME),
+        }
+    }
+}
+
+fn contiguous<'a, T: Scalar>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [T]> {
+    let Some((start, end)) = l.contiguous_offsets() else {
+        bail!("operand of shape {:?} is not contiguous", l.shape());
+    };
+    Ok(&T::cpu_storage_as_slice(s)?[start..end])
+}
+
+/// A captured tensor, readable while this lives; `G` is candle's lock guard.
+struct Read<'a, G>(G, &'a Layout);
+
+impl<G: Deref<Target = Storage>> Read<'_, G> {
+    fn slice<T: Scalar>(&self) -> Result<&[T]> {
+        match &*self.0 {
+            Storage::Cpu(s) => contiguous(s, self.1),
+            _ => bail!("a captured tensor is not on the cpu"),
+        }
+    }
+}
+
+/// Opens a captured tensor for reading.
+fn read(t: &Tensor) -> Read<'_, impl Deref<Target = Storage>> {
+    let (guard, layout) = t.storage_and_layout();
+    Read(guard, layout)
+}
+
+fn slice<'a, T: Scalar, G: Deref<Target = Storage>>(
+    r: &'a Option<Read<'_, G>>,
+) -> Result<Option<&'a [T]>> {
+    r.as_ref().map(|r| r.slice()).transpose()
+}
+
+/// `act(x W^T + b) + residual` over the last axis.
+pub struct LinearOp {
+    /// `(out, in)`.
+    pub weight: Tensor,
+    /// `(out)`.
+    pub bias: Option<Tensor>,
+    /// Same shape as the result.
+    pub residual: Option<Tensor>,
+    /// Activation.
+    pub act: Act,
+}
+
+impl CpuOp for LinearOp {
+    const NAME: &'static str = "linear";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (cols, width) = self.weight.dims2()?;
+        let (weight, bias, residual) = (
+            read(&self.weight),
+            self.bias.as_ref().map(read),
+            self.residual.as_ref().map(read),
+        );
+        let epilogue = Epilogue {
+            bias: slice(&bias)?,
+            act: self.act,
+            residual: slice(&residual)?,
+        };
+        let rows = x.len() / width;
+        let y = linear(&Dense { data: x, width }, rows, weight.slice()?, &epilogue);
+        let mut shape = dims.to_vec();
+        shape[dims.len() - 1] = cols;
+        Ok((y, shape.into()))
+    }
+}
+
+/// Dense convolution of a channels-last map.
+pub struct ConvOp {
+    /// `(out, k, k, in)`.
+    pub weight: Tensor,
+    /// `(out)`.
+    pub bias: Option<Tensor>,
+    /// Stride.
+    pub stride: usize,
+    /// Zero padding.
+    pub padding: usize,
+    /// Activation.
+    pub act: Act,
+}
+
+impl CpuOp for ConvOp {
+    const NAME: &'static str = "conv";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (out, kernel, _, c) = self.weight.dims4()?;
+        let (b, h, w) = (dims[0], dims[1], dims[2]);
+        let side = |s: usize| (s + 2 * self.padding - kernel) / self.stride + 1;
+        let (oh, ow) = (side(h), side(w));
+        let patches = Patches {
+            data: x,
+            input: (h, w, c),
+            output: (oh, ow),
+            kernel,
+            stride: self.stride,
+            padding: self.padding,
+        };
+        let (weight, bias) = (read(&self.weight), self.bias.as_ref().map(read));
+        let epilogue = Epilogue {
+            bias: slice(&bias)?,
+            act: self.act,
+            residual: None,
+        };
+        let y = linear(&patches, b * oh * ow, weight.slice()?, &epilogue);
+        Ok((y, (b, oh, ow, out).into()))
+    }
+}
+
+/// Depthwise convolution of a channels-last map.
+pub struct DepthwiseOp {
+    /// Packed kernel, f32.
+    pub weight: Tensor,
+    /// `(channels * multiplier)`.
+    pub bias: Tensor,
+    /// Outputs per input channel.
+    pub multiplier: usize,
+    /// Kernel size.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+    /// Activation.
+    pub act: Act,
+}
+
+impl CpuOp for DepthwiseOp {
+    const NAME: &'static str = "depthwise";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let g = Geometry {
+            batch: dims[0],
+            height: dims[1],
+            width: dims[2],
+            channels: dims[3],
+            multiplier: self.multiplier,
+            kernel: self.kernel,
+            stride: self.stride,
+        };
+        let (weight, bias) = (read(&self.weight), read(&self.bias));
+        let y = depthwise(x, weight.slice::<f32>()?, bias.slice()?, self.act, &g);
+        let (oh, ow) = (g.out_side(g.height), g.out_side(g.width));
+        Ok((y, (g.batch, oh, ow, g.out_channels()).into()))
+    }
+}
+
+/// Layer norm (with bias) or RMS norm (without) over the last axis.
+pub struct NormOp {
+    /// Weight.
+    pub weight: Tensor,
+    /// Bias.
+    pub bias: Option<Tensor>,
+    /// Which norm.
+    pub kind: Kind,
+    /// Epsilon.
+    pub eps: f32,
+}
+
+impl CpuOp for NormOp {
+    const NAME: &'static str = "norm";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (weight, bias) = (read(&self.weight), self.bias.as_ref().map(read));
+        let y = norm(x, weight.slice()?, slice(&bias)?, self.kind, self.eps);
+        Ok((y, dims.into()))
+    }
+}
+
+/// Mean over height and width: `(b, h, w, c) -> (b, 1, c)`.
+pub struct MeanOp;
+
+impl CpuOp for MeanOp {
+    const NAME: &'static str = "global mean";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (b, c) = (dims[0], dims[3]);
+        Ok((row_mean(x, dims[1] * dims[2], c), (b, 1, c).into()))
+    }
+}
+
+/// `act(x * gate)` with one gate per image and channel.
+pub struct GateOp {
+    /// `(b, 1, c)`.
+    pub gate: Tensor,
+    /// Activation.
+    pub act: Act,
+}
+
+impl CpuOp for GateOp {
+    const NAME: &'static str = "gate";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let factors = read(&self.gate);
+        let y = gate(x, factors.slice()?, dims[3], self.act);
+        Ok((y, dims.into()))
+    }
+}
+
+/// `silu(gate) * up` of `[gate | up]` rows.
+pub struct SwigluOp;
+
+impl CpuOp for SwigluOp {
+    const NAME: &'static str = "swiglu";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let width = dims[2] / 2;
+        Ok((swiglu(x, width), (dims[0], dims[1], width).into()))
+    }
+}
+
+/// Rotary embedding of packed rows that start at position `past`.
+pub struct RotaryOp<'a> {
+    /// Angles.
+    pub table: &'a RotaryTable,
+    /// Head layout.
+    pub heads: Heads,
+    /// Position of the first row.
+    pub past: usize,
+}
+
+impl CpuOp for RotaryOp<'_> {
+    const NAME: &'static str = "rotary";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        Ok((self.table.rotate(x, self.heads, self.past), dims.into()))
+    }
+}
+
+/// Bidirectional attention of packed rows.
+pub struct AttentionOp {
+    /// Head layout.
+    pub heads: Heads,
+}
+
+impl CpuOp for AttentionOp {
+    const NAME: &'static str = "attention";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (b, n) = (dims[0], dims[1]);
+        let stride = self.heads.packed();
+        let kv = self.heads.kv_heads * self.heads.head_dim;
+        let sequences: Vec<Sequence<'_, T>> = x
+            .chunks_exact(n * stride)
+            .map(|data| {
+                let view = |offset| View {
+                    data,
+                    offset,
+                    stride,
+                };
+                Sequence {
+                    q: view(0),
+                    k: view(self.heads.width()),
+                    v: view(self.heads.width() + kv),
+                    queries: n,
+                    keys: n,
+                }
+            })
+            .collect();
+        let y = attention(&sequences, self.heads, false);
+        Ok((y, (b, n, self.heads.width()).into()))
+    }
+}
+
+/// Causal attention of packed rows against a KV cache that already holds
+/// their keys and values.
+pub struct CachedAttentionOp {
+    /// Head layout.
+    pub heads: Heads,
+    /// `(positions, kv_heads * head_dim)`.
+    pub keys: Tensor,
+    /// `(positions, kv_heads * head_dim)`.
+    pub values: Tensor,
+    /// Positions filled, the new rows included.
+    pub len: usize,
+}
+
+impl CpuOp for CachedAttentionOp {
+    const NAME: &'static str = "cached attention";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (keys, values) = (read(&self.keys), read(&self.values));
+        let stride = self.heads.kv_heads * self.heads.head_dim;
+        let cached = |data| View {
+            data,
+            offset: 0,
+            stride,
+        };
+        let sequence = Sequence {
+            q: View {
+                data: x,
+                offset: 0,
+                stride: self.heads.packed(),
+            },
+            k: cached(keys.slice()?),
+            v: cached(values.slice()?),
+            queries: dims[1],
+            keys: self.len,
+        };
+        let y = attention(&[sequence], self.heads, true);
+        Ok((y, (1, dims[1], self.heads.width()).into()))
+    }
+}

@@ -1,0 +1,87 @@
+//! The CPU kernels behind the candle interpreter, where candle has none or a
+//! slow one: tiled linear layers with fused epilogue, depthwise convolution,
+//! attention, norms and the small pointwise rest.
+//!
+//! All work on plain slices in channels-last order, so that a pointwise
+//! convolution is a linear layer, a channel norm a row norm, and a token
+//! sequence a map without copying. Arithmetic is f32 whatever the storage.
+
+pub mod attention;
+pub mod depthwise;
+pub mod element;
+pub mod linear;
+pub mod math;
+pub mod norm;
+pub mod pointwise;
+pub mod rotary;
+pub mod simd;
+
+use std::cell::RefCell;
+
+/// A raw output slice that parallel tasks write disjoint parts of.
+pub struct Output<T> {
+    ptr: *mut T,
+    len: usize,
+}
+
+// SAFETY: tasks only write disjoint ranges, which each kernel's tiling states.
+unsafe impl<T: Send> Sync for Output<T> {}
+// SAFETY: as above; the pointer is to plain scalars.
+unsafe impl<T: Send> Send for Output<T> {}
+
+impl<T> Output<T> {
+    /// The range `start .. start + len` as a mutable slice.
+    ///
+    /// # Safety
+    /// No two live slices may overlap, and callers must only write before
+    /// reading: the memory may be uninitialised.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's contract")]
+    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
+        assert!(start + len <= self.len, "output range out of bounds");
+        // SAFETY: in bounds by the assertion, disjoint by the contract.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
+    }
+}
+
+/// Allocates `len` elements, lets `fill` write every one of them, returns them.
+/// Avoids zeroing activations that are about to be overwritten.
+pub fn produce<T: Copy>(len: usize, fill: impl FnOnce(&Output<T>)) -> Vec<T> {
+    let mut out: Vec<T> = Vec::with_capacity(len);
+    fill(&Output {
+        ptr: out.as_mut_ptr(),
+        len,
+    });
+    // SAFETY: `fill` writes every element; the capacity is `len`.
+    unsafe { out.set_len(len) };
+    out
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends a thread-local buffer of `len` floats with unspecified contents.
+pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut buffer = SCRATCH.with(|s| s.borrow_mut().pop()).unwrap_or_default();
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    let result = f(&mut buffer[..len]);
+    SCRATCH.with(|s| s.borrow_mut().push(buffer));
+    result
+}
+
+#[cfg(test)]
+mod test_numbers {
+    //! Inputs for the kernels' tests.
+
+    /// `n` repeatable values in -0.5..0.5.
+    pub(super) fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        (0..n as u32)
+            .map(|i| {
+                let h = (i ^ seed).wrapping_mul(2_654_435_761);
+                (h >> 8) as f32 / (1 << 24) as f32 - 0.5
+            })
+            .collect()
+    }
+}

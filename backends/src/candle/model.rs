@@ -1,0 +1,247 @@
+//! A model loaded onto candle.
+
+use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Tensor};
+use rayon::ThreadPool;
+
+use super::kernels::rotary::RotaryTable;
+use super::ops::{CandleOps, DecoderState, KvCache};
+use super::store::Params;
+use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts};
+use crate::error::{Error, Result};
+use crate::image::Pixels;
+use crate::nets::{DecoderConfig, decoder, projector};
+use crate::ops::Ops;
+use crate::recipe::Recipe;
+use crate::text::{PromptTokens, Segment};
+use crate::weights::{Inventory, Part, WeightSource};
+
+struct LoadedDecoder {
+    params: Params,
+    config: DecoderConfig,
+    cache: KvCache,
+    rotary: RotaryTable,
+}
+
+/// A loaded model; every computation runs on the engine's own threads.
+pub struct CandleModel {
+    recipe: Recipe,
+    facts: ModelFacts,
+    device: Device,
+    dtype: DType,
+    pool: Arc<ThreadPool>,
+    vision: Params,
+    projector: Params,
+    decoder: Option<LoadedDecoder>,
+}
+
+impl CandleModel {
+    /// Pulls the weights of every part and allocates the KV cache.
+    pub fn load(
+        recipe: &Recipe,
+        inventory: &Inventory,
+        source: &dyn WeightSource,
+        options: LoadOptions,
+        device: &Device,
+        dtype: DType,
+        pool: Arc<ThreadPool>,
+    ) -> Result<CandleModel> {
+        let mut loaded: Vec<(Part, Params)> = Vec::new();
+        let mut counts = Vec::new();
+        for (part, specs) in &inventory.parts {
+            let params = pool.install(|| Params::load(source, *part, specs, dtype, device))?;
+            counts.push((*part, specs.iter().map(|s| s.elements() as u64).sum()));
+            loaded.push((*part, params));
+        }
+        let part = |wanted| {
+            loaded
+                .iter()
+                .find(|(part, _)| *part == wanted)
+                .map(|(_, params)| params.clone())
+        };
+        let decoder = match &recipe.decoder {
+            None => None,
+            Some(d) => {
+                let c = d.config.clone();
+                if options.context > c.max_positions {
+                    return Err(Error::ContextOverflow {
+                        tokens: options.context,
+                        new: 0,
+                        context: c.max_positions,
+                    });
+                }
+                let kv_width = c.kv_heads * c.head_dim;
+                Some(LoadedDecoder {
+                    params: part(Part::Decoder).unwrap_or_default(),
+                    cache: KvCache::new(c.layers, options.context, kv_width, dtype, device)?,
+                    rotary: RotaryTable::new(c.rope_theta, c.head_dim, options.context),
+                    config: c,
+                })
+            }
+        };
+        let facts = ModelFacts {
+            params: counts,
+            param_bytes: loaded.iter().map(|(_, p)| p.bytes()).sum(),
+            visual_tokens: match &recipe.encoder {
+                Some(_) => recipe.visual_tokens()?,
+                None => 0,
+            },
+            context: decoder.as_ref().map_or(0, |d| d.cache.capacity()),
+            weights: source.info().clone(),
+        };
+        Ok(CandleModel {
+            recipe: recipe.clone(),
+            facts,
+            device: device.clone(),
+            dtype,
+            vision: part(Part::Vision).unwrap_or_default(),
+            projector: part(Part::Projector).unwrap_or_default(),
+            decoder,
+            pool,
+        })
+    }
+
+    fn features(&self, t: Tensor) -> Result<Features> {
+        let (_, tokens, dim) = t.dims3()?;
+        Ok(Features {
+            tokens,
+            dim,
+            value: Box::new(t),
+        })
+    }
+
+    fn tensor<'a>(&self, f: &'a Features) -> Result<&'a Tensor> {
+        f.value.downcast_ref().ok_or_else(|| Error::Shape {
+            op: "features",
+            name: self.recipe.name.clone(),
+            expected: "features of the candle engine".into(),
+            got: "another engine's".into(),
+        })
+    }
+
+    /// Pixels `(channels, height, width)` as a channels-last map of batch 1.
+    fn upload(&self, pixels: &Pixels) -> Result<Tensor> {
+        let shape = (1, pixels.channels, pixels.height, pixels.width);
+        let t = Tensor::from_slice(&pixels.data, shape, &self.device)?;
+        Ok(t.permute((0, 2, 3, 1))?
+            .contiguous()?
+            .to_dtype(self.dtype)?)
+    }
+}
+
+impl LoadedDecoder {
+    fn ops(&self) -> CandleOps<'_> {
+        let state = DecoderState {
+            cache: &self.cache,
+            rotary: &self.rotary,
+        };
+        CandleOps::with_state(&self.params, state)
+    }
+
+    /// Runs new positions and returns the last one's logits.
+    fn forward(&mut self, embeddings: &Tensor) -> Result<Vec<f32>> {
+        let (_, n, _) = embeddings.dims3()?;
+        let logits = decoder::forward(&mut self.ops(), &self.config, embeddings)?;
+        self.cache.advance(n);
+        Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
+    }
+}
+
+impl LoadedModel for CandleModel {
+    fn facts(&self) -> &ModelFacts {
+        &self.facts
+    }
+
+    fn encode(&mut self, pixels: &Pixels) -> Result<Features> {
+        let encoder = self.recipe.encoder()?;
+        let features = self.pool.install(|| -> Result<Tensor> {
+            let x = self.upload(pixels)?;
+            encoder
+                .config
+                .forward(&mut CandleOps::new(&self.vision), &x)
+        })?;
+        self.features(features)
+    }
+
+    fn project(&mut self, features: &Features) -> Result<Features> {
+        let c = self.recipe.projector()?;
+        let x = self.tensor(features)?;
+        let y = self
+            .pool
+            .install(|| projector::forward(&mut CandleOps::new(&self.projector), c, x))?;
+        self.features(y)
+    }
+
+    fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>> {
+        let visual: Vec<Tensor> = images
+            .iter()
+            .map(|f| self.tensor(f).cloned())
+            .collect::<Result<_>>()?;
+        let context = self.facts.context;
+        let no_decoder = Error::NoPart {
+            model: self.recipe.name.clone(),
+            part: "decoder",
+        };
+        let d = self.decoder.as_mut().ok_or(no_decoder)?;
+        let tokens = prompt.total_len();
+        if tokens > context || tokens == 0 {
+            return Err(Error::ContextOverflow {
+                tokens,
+                new: 0,
+                context,
+            });
+        }
+        self.pool.install(|| {
+            d.cache.clear();
+            let mut ops = d.ops();
+            let mut parts = Vec::new();
+            for segment in prompt.segments() {
+                parts.push(match segment {
+                    Segment::Text(ids) => decoder::embed(&mut ops, &d.config, ids)?,
+                    Segment::Image { index, tokens } => {
+                        let rows = visual.get(*index).ok_or_else(|| Error::Shape {
+                            op: "prefill",
+                            name: format!("image {index}"),
+                            expected: format!("features of {tokens} visual tokens"),
+                            got: format!("{} images", visual.len()),
+                        })?;
+                        if rows.dim(1)? != *tokens {
+                            return Err(Error::Shape {
+                                op: "prefill",
+                                name: format!("image {index}"),
+                                expected: format!("{tokens} visual tokens"),
+                                got: format!("{}", rows.dim(1)?),
+                            });
+                        }
+                        rows.clone()
+                    }
+                });
+            }
+            let x = ops.concat_tokens(&parts)?;
+            d.forward(&x)
+        })
+    }
+
+    fn decode(&mut self, token: u32) -> Result<Vec<f32>> {
+        let no_decoder = Error::NoPart {
+            model: self.recipe.name.clone(),
+            part: "decoder",
+        };
+        let d = self.decoder.as_mut().ok_or(no_decoder)?;
+        self.pool.install(|| {
+            let x = decoder::embed(&mut d.ops(), &d.config, &[token])?;
+            d.forward(&x)
+        })
+    }
+
+    fn read(&self, features: &Features) -> Result<Vec<f32>> {
+        let t = self.tensor(features)?;
+        let t = t.flatten(0, D::Minus1)?.to_dtype(DType::F32)?;
+        Ok(t.to_vec1()?)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.device.synchronize()?)
+    }
+}

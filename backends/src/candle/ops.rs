@@ -1,0 +1,300 @@
+//! The interpreter that computes: [`Ops`] over candle tensors.
+//!
+//! Maps are stored `(batch, height, width, channels)`, tokens
+//! `(batch, tokens, dim)`, so the step between them is a reshape.
+
+use candle_core::Tensor;
+
+use super::custom::{
+    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, MeanOp, NormOp,
+    RotaryOp, SwigluOp, apply,
+};
+use super::kernels::norm::Kind;
+use super::kernels::rotary::RotaryTable;
+use super::store::Params;
+use crate::error::{Error, Result};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape};
+
+/// Keys and values of every layer, allocated once.
+pub struct KvCache {
+    layers: Vec<(Tensor, Tensor)>,
+    capacity: usize,
+    len: usize,
+}
+
+impl KvCache {
+    /// Allocates `capacity` positions for `layers` layers of `kv_width` values.
+    pub fn new(
+        layers: usize,
+        capacity: usize,
+        kv_width: usize,
+        dtype: candle_core::DType,
+        device: &candle_core::Device,
+    ) -> Result<KvCache> {
+        let layers = (0..layers)
+            .map(|_| {
+                let zeros = || Tensor::zeros((capacity, kv_width), dtype, device);
+                Ok((zeros()?, zeros()?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(KvCache {
+            layers,
+            capacity,
+            len: 0,
+        })
+    }
+
+    /// Positions filled.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no position is filled.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Positions allocated.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all positions; the memory stays.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Makes the `n` positions that a forward pass has written count.
+    pub fn advance(&mut self, n: usize) {
+        self.len += n;
+    }
+}
+
+/// What a decoder needs beside its parameters.
+pub struct DecoderState<'a> {
+    /// Keys and values so far.
+    pub cache: &'a KvCache,
+    /// Rotary angles for every position of the cache.
+    pub rotary: &'a RotaryTable,
+}
+
+/// The interpreter over the parameters of one part.
+pub struct CandleOps<'a> {
+    params: &'a Params,
+    decoder: Option<DecoderState<'a>>,
+}
+
+impl<'a> CandleOps<'a> {
+    /// For an encoder or a projector.
+    pub fn new(params: &'a Params) -> CandleOps<'a> {
+        CandleOps {
+            params,
+            decoder: None,
+        }
+    }
+
+    /// For a decoder.
+    pub fn with_state(params: &'a Params, state: DecoderState<'a>) -> CandleOps<'a> {
+        CandleOps {
+            params,
+            decoder: Some(state),
+        }
+    }
+
+    fn weight(&self, name: &str) -> Result<Tensor> {
+        Ok(self.params.get(&format!("{name}.weight"))?.clone())
+    }
+
+    fn bias(&self, name: &str, wanted: bool) -> Result<Option<Tensor>> {
+        if !wanted {
+            return Ok(None);
+        }
+        Ok(Some(self.params.get(&format!("{name}.bias"))?.clone()))
+    }
+
+    fn state(&self, op: &'static str) -> Result<&DecoderState<'a>> {
+        self.decoder.as_ref().ok_or_else(|| Error::Shape {
+            op,
+            name: "cache".into(),
+            expected: "a decoder with a KV cache".into(),
+            got: "a network without one".into(),
+        })
+    }
+
+    fn norm(&mut self, x: &Tensor, p: &Norm, kind: Kind) -> Result<Tensor> {
+        let op = NormOp {
+            weight: self.weight(&p.name)?,
+            bias: self.bias(&p.name, kind == Kind::Layer)?,
+            kind,
+            eps: p.eps,
+        };
+        expect("norm", &p.name, p.dim, x)?;
+        Ok(apply(x, op)?)
+    }
+}
+
+/// Checks the last axis of an operand.
+fn expect(op: &'static str, name: &str, channels: usize, x: &Tensor) -> Result<()> {
+    let got = x.dims().last().copied().unwrap_or(0);
+    if got == channels {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op,
+        name: name.into(),
+        expected: format!("{channels} channels"),
+        got: format!("{:?}", x.dims()),
+    })
+}
+
+impl Ops for CandleOps<'_> {
+    type V = Tensor;
+
+    fn shape(&self, x: &Tensor) -> Shape {
+        match *x.dims() {
+            [b, h, w, c] => Shape::Map { b, c, h, w },
+            [b, n, d] => Shape::Tokens { b, n, d },
+            _ => unreachable!("values have three or four axes"),
+        }
+    }
+
+    fn conv(&mut self, x: &Tensor, p: &Conv) -> Result<Tensor> {
+        expect("conv", &p.name, p.c_in, x)?;
+        let op = ConvOp {
+            weight: self.weight(&p.name)?,
+            bias: self.bias(&p.name, p.bias)?,
+            stride: p.stride,
+            padding: p.padding,
+            act: p.act,
+        };
+        Ok(apply(x, op)?)
+    }
+
+    fn depthwise(&mut self, x: &Tensor, p: &Depthwise) -> Result<Tensor> {
+        expect("depthwise", &p.name, p.channels, x)?;
+        let op = DepthwiseOp {
+            weight: self.weight(&p.name)?,
+            bias: self.params.get(&format!("{}.bias", p.name))?.clone(),
+            multiplier: p.multiplier,
+            kernel: p.kernel,
+            stride: p.stride,
+            act: p.act,
+        };
+        Ok(apply(x, op)?)
+    }
+
+    fn linear(&mut self, x: &Tensor, p: &Linear, residual: Option<&Tensor>) -> Result<Tensor> {
+        expect("linear", &p.name, p.d_in, x)?;
+        let op = LinearOp {
+            weight: self.weight(&p.name)?,
+            bias: self.bias(&p.name, p.bias)?,
+            residual: residual.map(|r| r.contiguous()).transpose()?,
+            act: p.act,
+        };
+        Ok(apply(x, op)?)
+    }
+
+    fn layer_norm(&mut self, x: &Tensor, p: &Norm) -> Result<Tensor> {
+        self.norm(x, p, Kind::Layer)
+    }
+
+    fn rms_norm(&mut self, x: &Tensor, p: &Norm) -> Result<Tensor> {
+        self.norm(x, p, Kind::Rms)
+    }
+
+    fn global_mean(&mut self, x: &Tensor) -> Result<Tensor> {
+        Ok(apply(x, MeanOp)?)
+    }
+
+    fn gate_channels(&mut self, x: &Tensor, gate: &Tensor, act: Act) -> Result<Tensor> {
+        let gate = gate.contiguous()?;
+        Ok(apply(x, GateOp { gate, act })?)
+    }
+
+    fn to_tokens(&mut self, x: &Tensor) -> Result<Tensor> {
+        let (b, h, w, c) = x.dims4()?;
+        Ok(x.reshape((b, h * w, c))?)
+    }
+
+    fn to_map(&mut self, x: &Tensor, h: usize, w: usize) -> Result<Tensor> {
+        let (b, _, c) = x.dims3()?;
+        Ok(x.reshape((b, h, w, c))?)
+    }
+
+    fn prepend_token(&mut self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let (b, _, d) = x.dims3()?;
+        let token = self.params.get(name)?.reshape((1, 1, d))?;
+        Ok(Tensor::cat(&[&token.broadcast_as((b, 1, d))?, x], 1)?)
+    }
+
+    fn add_positions(&mut self, x: &Tensor, name: &str) -> Result<Tensor> {
+        Ok(x.broadcast_add(self.params.get(name)?)?)
+    }
+
+    fn slice_tokens(&mut self, x: &Tensor, start: usize, len: usize) -> Result<Tensor> {
+        Ok(x.narrow(1, start, len)?.contiguous()?)
+    }
+
+    fn concat_tokens(&mut self, xs: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::cat(xs, 1)?)
+    }
+
+    fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Tensor> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= p.vocab) {
+            return Err(Error::Shape {
+                op: "embed",
+                name: p.name.clone(),
+                expected: format!("token ids below {}", p.vocab),
+                got: id.to_string(),
+            });
+        }
+        let table = self.weight(&p.name)?;
+        let ids = Tensor::new(ids, table.device())?;
+        Ok(table.index_select(&ids, 0)?.unsqueeze(0)?)
+    }
+
+    fn rotary(&mut self, qkv: &Tensor, heads: Heads, _theta: f32) -> Result<Tensor> {
+        let state = self.state("rotary")?;
+        let op = RotaryOp {
+            table: state.rotary,
+            heads,
+            past: state.cache.len(),
+        };
+        Ok(apply(qkv, op)?)
+    }
+
+    fn attention(&mut self, qkv: &Tensor, heads: Heads) -> Result<Tensor> {
+        expect("attention", "qkv", heads.packed(), qkv)?;
+        Ok(apply(qkv, AttentionOp { heads })?)
+    }
+
+    fn cached_attention(&mut self, qkv: &Tensor, heads: Heads, layer: usize) -> Result<Tensor> {
+        expect("attention", "qkv", heads.packed(), qkv)?;
+        let cache = self.state("cached attention")?.cache;
+        let (_, n, _) = qkv.dims3()?;
+        let past = cache.len();
+        if past + n > cache.capacity() {
+            return Err(Error::ContextOverflow {
+                tokens: past,
+                new: n,
+                context: cache.capacity(),
+            });
+        }
+        let (keys, values) = &cache.layers[layer];
+        let kv = heads.kv_heads * heads.head_dim;
+        let part = |offset| qkv.narrow(2, offset, kv)?.squeeze(0)?.contiguous();
+        keys.slice_set(&part(heads.width())?, 0, past)?;
+        values.slice_set(&part(heads.width() + kv)?, 0, past)?;
+        let op = CachedAttentionOp {
+            heads,
+            keys: keys.clone(),
+            values: values.clone(),
+            len: past + n,
+        };
+        Ok(apply(qkv, op)?)
+    }
+
+    fn swiglu(&mut self, gate_up: &Tensor) -> Result<Tensor> {
+        Ok(apply(gate_up, SwigluOp)?)
+    }
+}

@@ -1,0 +1,374 @@
+//! Vision encoders from CLIP, timm, MobileCLIP, OpenCLIP and LLaVA
+//! configurations.
+
+use serde_json::{Map, Value};
+
+use super::super::CheckpointError;
+use super::super::json::Node;
+use super::image::{self, Preprocessing};
+use super::{Context, Vision};
+use crate::error::Result;
+use crate::image::ImagePolicy;
+use crate::image::policy::Geometry;
+use crate::nets::fastvit::AttentionNorm;
+use crate::nets::registry::{ENCODERS, Entry};
+use crate::nets::{EncoderConfig, FastVitConfig, VitConfig};
+use crate::ops::Act;
+use crate::recipe::{Encoder, EncoderArgs, hidden_state};
+
+/// Layer that LLaVA reads of a CLIP tower, as transformers counts hidden states.
+const CLIP_FEATURE_LAYER: i64 = -2;
+/// Input side of the released FastVLM checkpoints.
+const FASTVLM_SIDE: usize = 1024;
+
+/// FastViT names in published configurations and their registry names.
+const FASTVITS: &[(&str, &str)] = &[
+    ("fastvit_mci0", "fastvit-mci0"),
+    ("fastvit_mci1", "fastvit-mci1"),
+    ("fastvit_mci2", "fastvit-mci2"),
+    ("fastvit_mci3", "fastvithd"),
+    ("fastvithd", "fastvithd"),
+    ("mci0", "fastvit-mci0"),
+    ("mci1", "fastvit-mci1"),
+    ("mci2", "fastvit-mci2"),
+    ("mci3", "fastvithd"),
+];
+
+/// timm arguments that change nothing about inference.
+const TRAINING_ARGS: &[&str] = &[
+    "drop_path_rate",
+    "drop_rate",
+    "global_pool",
+    "inference_mode",
+    "layer_scale_init_value",
+    "num_classes",
+    "proj_drop_rate",
+    "stem_use_scale_branch",
+];
+
+/// timm arguments that the network fixes.
+const FIXED_ARGS: &[(&str, &str)] = &[
+    ("act_layer", "\"gelu\""),
+    ("down_patch_size", "7"),
+    ("down_stride", "2"),
+    ("fork_feat", "false"),
+    ("in_chans", "3"),
+    ("repmixer_kernel_size", "3"),
+];
+
+/// A CLIP vision tower read at `layer`.
+pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vision> {
+    // Defaults of transformers' CLIPVisionConfig.
+    let number = |key: &str, default: usize| match node.get(key).optional() {
+        Some(node) => node.usize(),
+        None => Ok(default),
+    };
+    let layers = number("num_hidden_layers", 12)?;
+    let layer = match (layer, node.get("vision_feature_layer").optional()) {
+        (Some(layer), _) => layer,
+        (None, Some(node)) => node.i64()?,
+        (None, None) => CLIP_FEATURE_LAYER,
+    };
+    let act = node.get("hidden_act");
+    let eps = node.get("layer_norm_eps");
+    let config = VitConfig {
+        hidden: number("hidden_size", 768)?,
+        layers,
+        layers_run: hidden_state(layers, layer)?,
+        heads: number("num_attention_heads", 12)?,
+        mlp: number("intermediate_size", 3072)?,
+        patch: number("patch_size", 32)?,
+        image: number("image_size", 224)?,
+        act: match act.clone().optional().map(|node| node.str()).transpose()? {
+            None | Some("quick_gelu") => Act::QuickGelu,
+            Some("gelu") => Act::Gelu,
+            Some(_) => {
+                return Err(act
+                    .error("only `quick_gelu` and `gelu` are supported")
+                    .into());
+            }
+        },
+        eps: if eps.present() {
+            eps.f64()? as f32
+        } else {
+            1e-5
+        },
+        class_token: true,
+        patch_bias: false,
+        pre_norm: true,
+    };
+    if config.heads == 0 || !config.hidden.is_multiple_of(config.heads) || config.patch == 0 {
+        let heads = node.get("num_attention_heads");
+        return Err(heads
+            .error("must divide hidden_size, and patch_size must not be zero")
+            .into());
+    }
+    let preprocessing = image::of_processor(c, ImagePolicy::clip())?;
+    Ok(Vision {
+        resolution: config.image,
+        image: preprocessing.policy,
+        encoder: named(EncoderConfig::Vit(config), "ViT"),
+    })
+}
+
+/// A timm configuration: `architecture`, `model_args`, `pretrained_cfg`. As a
+/// part of a transformers model, the image processor has the last word.
+pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
+    let architecture = node.get("architecture");
+    let name = if architecture.present() {
+        architecture.str()?
+    } else {
+        "fastvit_mci3"
+    };
+    // Weights are tagged after a dot: `fastvit_mci2.apple_mclip`.
+    let entry = fastvit(&architecture, name.split('.').next().unwrap_or(name))?;
+    let config = with_model_args((entry.config)(), &node.get("model_args"))?;
+    let fallback = if c.config.get("text_config").present() {
+        Preprocessing {
+            side: Some(FASTVLM_SIDE),
+            policy: ImagePolicy::fastvlm_crop(),
+        }
+    } else {
+        image::of_timm(&node.get("pretrained_cfg"))?
+    };
+    let preprocessing = image::of_processor(c, fallback.policy)?;
+    Ok(Vision {
+        resolution: preprocessing
+            .side
+            .or(fallback.side)
+            .unwrap_or(entry.resolution),
+        image: preprocessing.policy,
+        encoder: named(config, entry.label),
+    })
+}
+
+/// MobileCLIP's own configuration: `image_cfg`.
+pub(super) fn mobileclip(c: &Context) -> Result<Vision> {
+    let image_cfg = c.config.get("image_cfg");
+    let model = image_cfg.get("model_name");
+    let entry = fastvit(&model, model.str()?)?;
+    let side = image_cfg
+        .get("image_size")
+        .optional()
+        .map(|node| node.usize())
+        .transpose()?;
+    Ok(Vision {
+        resolution: side.unwrap_or(entry.resolution),
+        image: ImagePolicy::mobileclip(),
+        encoder: named(
+            with_model_args((entry.config)(), &c.config.get("model_args"))?,
+            entry.label,
+        ),
+    })
+}
+
+/// OpenCLIP's configuration: `model_cfg.vision_cfg` around a timm tower.
+pub(super) fn open_clip(c: &Context) -> Result<Vision> {
+    let vision = c.config.get("model_cfg").get("vision_cfg");
+    let model = vision.get("timm_model_name");
+    let entry = fastvit(&model, model.str()?)?;
+    let side = vision
+        .get("image_size")
+        .optional()
+        .map(|node| node.usize())
+        .transpose()?;
+    let preprocess = c.config.get("preprocess_cfg");
+    Ok(Vision {
+        resolution: side.unwrap_or(entry.resolution),
+        image: image::of_timm(&preprocess)?.policy,
+        encoder: named(
+            with_model_args((entry.config)(), &vision.get("timm_model_args"))?,
+            entry.label,
+        ),
+    })
+}
+
+/// The tower that LLaVA's own configs name in `mm_vision_tower`. Small variants
+/// are described by an extension of ours: `model_args` beside it, in timm's
+/// names, for FastViTHD; `vision_config`, as transformers writes it, for CLIP.
+pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
+    let tower = c.config.get("mm_vision_tower");
+    let path = tower.str()?;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let mut vision = if let Some(side) = name.strip_prefix("mobileclip_l_") {
+        // The name carries the input side after its last underscore.
+        let side = side
+            .parse()
+            .map_err(|_| tower.error("the input side must follow the last underscore"))?;
+        let entry = fastvit(&tower, "fastvithd")?;
+        let preprocessing = image::of_processor(c, ImagePolicy::fastvlm_crop())?;
+        Vision {
+            resolution: side,
+            image: preprocessing.policy,
+            encoder: named(
+                with_model_args((entry.config)(), &c.config.get("model_args"))?,
+                entry.label,
+            ),
+        }
+    } else if name.starts_with("clip-vit-large-patch14") {
+        let feature = c.config.get("mm_vision_select_feature");
+        if feature.present() && feature.str()? != "patch" {
+            return Err(feature
+                .error("only `patch` (without the class token) is supported")
+                .into());
+        }
+        let layer = match c.config.get("mm_vision_select_layer").optional() {
+            Some(node) => node.i64()?,
+            None => CLIP_FEATURE_LAYER,
+        };
+        clip_by_name(c, name, layer)?
+    } else {
+        let known =
+            "known: mobileclip_l_<side>, clip-vit-large-patch14, clip-vit-large-patch14-336";
+        return Err(tower
+            .error(format!("no reader for this vision tower; {known}"))
+            .into());
+    };
+    let aspect = c.config.get("image_aspect_ratio");
+    match aspect
+        .clone()
+        .optional()
+        .map(|node| node.str())
+        .transpose()?
+    {
+        None | Some("square") => {}
+        // Without a mean, the mean colour is black.
+        Some("pad") if vision.image.mean == [0.0; 3] => vision.image.geometry = Geometry::PadBlack,
+        Some("pad") => vision.image.geometry = Geometry::PadMean,
+        Some(_) => return Err(aspect.error("only `pad` and `square` are supported").into()),
+    }
+    Ok(vision)
+}
+
+fn clip_by_name(c: &Context, name: &str, layer: i64) -> Result<Vision> {
+    let described = c.config.get("vision_config");
+    if described.present() {
+        return clip(c, &described, Some(layer));
+    }
+    let wanted = if name.ends_with("-336") {
+        "clip-vit-l-14-336"
+    } else {
+        "clip-vit-l-14-224"
+    };
+    let entry = crate::nets::registry::find("vision encoder", ENCODERS, wanted)?;
+    let config = match (entry.config)() {
+        EncoderConfig::Vit(mut config) => {
+            config.layers_run = hidden_state(config.layers, layer)?;
+            EncoderConfig::Vit(config)
+        }
+        other => other,
+    };
+    let preprocessing = image::of_processor(c, ImagePolicy::clip())?;
+    Ok(Vision {
+        resolution: entry.resolution,
+        image: preprocessing.policy,
+        encoder: named(config, entry.label),
+    })
+}
+
+/// The registry entry of a FastViT's published name.
+fn fastvit(node: &Node, name: &str) -> Result<&'static Entry<EncoderConfig>> {
+    let found = FASTVITS.iter().find(|(published, _)| *published == name);
+    let Some((_, registered)) = found else {
+        let known: Vec<&str> = FASTVITS.iter().map(|(name, _)| *name).collect();
+        let problem = format!(
+            "no reader for this architecture; known: {}",
+            known.join(", ")
+        );
+        return Err(node.error(problem).into());
+    };
+    crate::nets::registry::find("vision encoder", ENCODERS, registered)
+}
+
+/// Applies timm's `model_args`: those that describe the network replace its
+/// numbers, those of training are ignored, any other is an error.
+fn with_model_args(config: EncoderConfig, node: &Node) -> Result<EncoderConfig> {
+    let EncoderConfig::FastVit(mut config) = config else {
+        return Ok(config);
+    };
+    if !node.present() {
+        return Ok(EncoderConfig::FastVit(config));
+    }
+    let mut network = Map::new();
+    for (key, value) in node.entries()? {
+        if TRAINING_ARGS.contains(&key) || !value.present() {
+            continue;
+        }
+        if let Some((_, only)) = FIXED_ARGS.iter().find(|(fixed, _)| *fixed == key) {
+            let allowed: Value = serde_json::from_str(only).expect("the table holds JSON");
+            if *value.value() != allowed {
+                return Err(value.error(format!("only {only} is supported")).into());
+            }
+            continue;
+        }
+        match key {
+            "downsamples" => check_downsamples(&value)?,
+            "norm_layer" => config.attention_norm = attention_norm(&value)?,
+            // timm gives a module or None per stage.
+            "pos_embs" => {
+                let stages = value.value().as_array().into_iter().flatten();
+                let given = stages
+                    .map(|stage| Value::Bool(!matches!(stage, Value::Null | Value::Bool(false))));
+                network.insert(key.into(), given.collect());
+            }
+            _ => {
+                network.insert(key.into(), value.value().clone());
+            }
+        }
+    }
+    let args: EncoderArgs =
+        serde_json::from_value(Value::Object(network)).map_err(|e| node.error(e.to_string()))?;
+    if let Some(layers) = &args.layers {
+        keep_stages(&mut config, layers.len());
+    }
+    args.apply(EncoderConfig::FastVit(config))
+}
+
+/// timm reads as many entries of its per-stage defaults as `layers` has.
+fn keep_stages(config: &mut FastVitConfig, stages: usize) {
+    config.embed_dims.truncate(stages);
+    config.mlp_ratios.truncate(stages);
+    config.mixers.truncate(stages);
+    config.se_downsamples.truncate(stages);
+    config.position_encodings.truncate(stages);
+}
+
+/// The network halves the map before every stage but the first.
+fn check_downsamples(node: &Node) -> Result<(), CheckpointError> {
+    let flags = node.value().as_array();
+    let usual = flags.is_some_and(|flags| {
+        flags
+            .iter()
+            .enumerate()
+            .all(|(i, f)| f.as_bool() == Some(i > 0))
+    });
+    if usual {
+        Ok(())
+    } else {
+        Err(node.error("only false, then true for every later stage is supported"))
+    }
+}
+
+fn attention_norm(node: &Node) -> Result<AttentionNorm, CheckpointError> {
+    match node.str()?.to_ascii_lowercase().as_str() {
+        "batchnorm2d" => Ok(AttentionNorm::Batch),
+        "layernorm2d" => Ok(AttentionNorm::LayerChannel),
+        _ => Err(node.error("only `batchnorm2d` and `layernorm2d` are supported")),
+    }
+}
+
+/// The encoder with its published name where its numbers are published ones,
+/// else as a variant of `base`.
+fn named(config: EncoderConfig, base: &str) -> Encoder {
+    let published = ENCODERS
+        .iter()
+        .find(|entry| match ((entry.config)(), &config) {
+            (EncoderConfig::FastVit(a), EncoderConfig::FastVit(b)) => a == *b,
+            (EncoderConfig::Vit(a), EncoderConfig::Vit(b)) => {
+                (a.hidden, a.layers, a.heads, a.patch) == (b.hidden, b.layers, b.heads, b.patch)
+            }
+            _ => false,
+        });
+    let label = published.map_or_else(|| format!("{base} (variant)"), |entry| entry.label.into());
+    Encoder { label, config }
+}

@@ -1,0 +1,343 @@
+//! How the keys of each part are written, by those who publish it.
+
+use super::row::{Form, Row, ScaleBranch, Skip, Split};
+use super::{Dialect, Family, Pieces};
+
+const fn row(canonical: &'static str, sources: &'static [&'static str], form: Form) -> Row {
+    Row::new(canonical, sources, form)
+}
+
+const STEM_BLOCK: Form = Form::Block {
+    kernel: 3,
+    skip: Skip::Never,
+    scale: ScaleBranch::IfStemHasIt,
+};
+const POINTWISE_BLOCK: Form = Form::Block {
+    kernel: 1,
+    skip: Skip::Always,
+    scale: ScaleBranch::Never,
+};
+const HEAD_BLOCK: Form = Form::Block {
+    kernel: 3,
+    skip: Skip::IfHeadKeepsWidth,
+    scale: ScaleBranch::Always,
+};
+
+/// FastViT as timm writes it (and transformers, which wraps timm).
+pub(super) static TIMM_FASTVIT: Dialect = Dialect {
+    family: Family::FastVit,
+    probe: "stages.",
+    rows: &[
+        row("stem.0", &["stem.0"], STEM_BLOCK),
+        row("stem.1", &["stem.1"], STEM_BLOCK),
+        row("stem.2", &["stem.2"], POINTWISE_BLOCK),
+        row(
+            "stages.{s}.down.conv",
+            &["stages.{s}.downsample.proj.0"],
+            Form::LargeKernel,
+        ),
+        row(
+            "stages.{s}.down.se.reduce",
+            &["stages.{s}.downsample.proj.0.se.fc1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.down.se.expand",
+            &["stages.{s}.downsample.proj.0.se.fc2"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.down.pointwise",
+            &["stages.{s}.downsample.proj.1"],
+            POINTWISE_BLOCK,
+        ),
+        row(
+            "stages.{s}.cpe",
+            &["stages.{s}.pos_emb"],
+            Form::PositionEncoding,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.mixer",
+            &["stages.{s}.blocks.{b}.token_mixer"],
+            Form::RepMixer,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.norm",
+            &["stages.{s}.blocks.{b}.norm"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.qkv",
+            &[
+                "stages.{s}.blocks.{b}.norm",
+                "stages.{s}.blocks.{b}.token_mixer.qkv",
+            ],
+            Form::Normed,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.proj",
+            &[
+                "stages.{s}.blocks.{b}.token_mixer.proj",
+                "stages.{s}.blocks.{b}.layer_scale_1.gamma",
+            ],
+            Form::Scaled,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.ffn.conv",
+            &["stages.{s}.blocks.{b}.mlp.conv"],
+            Form::ConvNorm,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.ffn.fc1",
+            &["stages.{s}.blocks.{b}.mlp.fc1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.ffn.fc2",
+            &[
+                "stages.{s}.blocks.{b}.mlp.fc2",
+                "stages.{s}.blocks.{b}.layer_scale.gamma",
+                "stages.{s}.blocks.{b}.layer_scale_2.gamma",
+            ],
+            Form::Scaled,
+        ),
+        row("head.conv", &["final_conv"], HEAD_BLOCK),
+        row("head.se.reduce", &["final_conv.se.fc1"], Form::Module),
+        row("head.se.expand", &["final_conv.se.fc2"], Form::Module),
+    ],
+    unneeded: &["head.", ".num_batches_tracked"],
+    layers: None,
+    pieces: Some(&Pieces {
+        folded: "reparam_conv",
+        folded_large: "reparam_conv",
+        conv: "conv_kxk",
+        scale: "conv_scale",
+        skip: "identity",
+        large: "large_conv",
+        small: "small_conv",
+        position: "pos_enc",
+        layer_scale: "layer_scale.gamma",
+    }),
+};
+
+/// FastViT as Apple writes it in MobileCLIP and FastVLM.
+pub(super) static APPLE_FASTVIT: Dialect = Dialect {
+    family: Family::FastVit,
+    probe: "network.",
+    rows: &[
+        row("stem.0", &["patch_embed.0"], STEM_BLOCK),
+        row("stem.1", &["patch_embed.1"], STEM_BLOCK),
+        row("stem.2", &["patch_embed.2"], POINTWISE_BLOCK),
+        row(
+            "stages.{s}.down.conv",
+            &["network.{down}.proj.0"],
+            Form::LargeKernel,
+        ),
+        row(
+            "stages.{s}.down.se.reduce",
+            &["network.{down}.proj.0.se.fc1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.down.se.expand",
+            &["network.{down}.proj.0.se.fc2"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.down.pointwise",
+            &["network.{down}.proj.1"],
+            POINTWISE_BLOCK,
+        ),
+        row("stages.{s}.cpe", &["network.{cpe}"], Form::PositionEncoding),
+        row(
+            "stages.{s}.blocks.{b}.mixer",
+            &["network.{blocks}.{b}.token_mixer"],
+            Form::RepMixer,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.norm",
+            &["network.{blocks}.{b}.norm"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.qkv",
+            &[
+                "network.{blocks}.{b}.norm",
+                "network.{blocks}.{b}.token_mixer.qkv",
+            ],
+            Form::Normed,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.proj",
+            &[
+                "network.{blocks}.{b}.token_mixer.proj",
+                "network.{blocks}.{b}.layer_scale_1",
+            ],
+            Form::Scaled,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.ffn.conv",
+            &["network.{blocks}.{b}.convffn.conv"],
+            Form::ConvNorm,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.ffn.fc1",
+            &["network.{blocks}.{b}.convffn.fc1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.ffn.fc2",
+            &[
+                "network.{blocks}.{b}.convffn.fc2",
+                "network.{blocks}.{b}.layer_scale",
+                "network.{blocks}.{b}.layer_scale_2",
+            ],
+            Form::Scaled,
+        ),
+        row("head.conv", &["conv_exp"], HEAD_BLOCK),
+        row("head.se.reduce", &["conv_exp.se.reduce"], Form::Module),
+        row("head.se.expand", &["conv_exp.se.expand"], Form::Module),
+    ],
+    unneeded: &["head.", ".num_batches_tracked"],
+    layers: None,
+    pieces: Some(&Pieces {
+        folded: "reparam_conv",
+        folded_large: "lkb_reparam",
+        conv: "rbr_conv",
+        scale: "rbr_scale",
+        skip: "rbr_skip",
+        large: "lkb_origin",
+        small: "small_conv",
+        position: "pe",
+        layer_scale: "layer_scale",
+    }),
+};
+
+/// CLIP vision towers as transformers writes them.
+pub(super) static CLIP: Dialect = Dialect {
+    family: Family::Vit,
+    probe: "encoder.layers.",
+    rows: &[
+        row("patch", &["embeddings.patch_embedding"], Form::Module),
+        row("class", &["embeddings.class_embedding"], Form::Tensor),
+        row(
+            "positions",
+            &["embeddings.position_embedding.weight"],
+            Form::Tensor,
+        ),
+        row("pre_norm", &["pre_layrnorm"], Form::Module),
+        row(
+            "layers.{i}.norm1",
+            &["encoder.layers.{i}.layer_norm1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.qkv",
+            &[
+                "encoder.layers.{i}.self_attn.q_proj",
+                "encoder.layers.{i}.self_attn.k_proj",
+                "encoder.layers.{i}.self_attn.v_proj",
+            ],
+            Form::Stacked(Split::Equal),
+        ),
+        row(
+            "layers.{i}.proj",
+            &["encoder.layers.{i}.self_attn.out_proj"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.norm2",
+            &["encoder.layers.{i}.layer_norm2"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.fc1",
+            &["encoder.layers.{i}.mlp.fc1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.fc2",
+            &["encoder.layers.{i}.mlp.fc2"],
+            Form::Module,
+        ),
+    ],
+    unneeded: &["post_layernorm.", "embeddings.position_ids"],
+    layers: Some("encoder.layers."),
+    pieces: None,
+};
+
+/// LLaVA's own projector: a sequence in which activations have numbers too.
+pub(super) static SEQUENTIAL_PROJECTOR: Dialect = Dialect {
+    family: Family::Projector,
+    probe: "",
+    rows: &[
+        row("0", &["0"], Form::Module),
+        row("1", &["2"], Form::Module),
+        row("2", &["4"], Form::Module),
+        row("3", &["6"], Form::Module),
+    ],
+    unneeded: &[],
+    layers: None,
+    pieces: None,
+};
+
+/// LLaVA's projector as transformers writes it.
+pub(super) static LINEAR_PROJECTOR: Dialect = Dialect {
+    family: Family::Projector,
+    probe: "linear_",
+    rows: &[
+        row("0", &["linear_1"], Form::Module),
+        row("1", &["linear_2"], Form::Module),
+    ],
+    unneeded: &[],
+    layers: None,
+    pieces: None,
+};
+
+/// Llama and Qwen2 as transformers writes them. The output head lies outside
+/// the part's prefix and is named by the layout.
+pub(super) static LLAMA: Dialect = Dialect {
+    family: Family::Decoder,
+    probe: "layers.",
+    rows: &[
+        row("embed", &["embed_tokens"], Form::Module),
+        row(
+            "layers.{i}.norm1",
+            &["layers.{i}.input_layernorm"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.qkv",
+            &[
+                "layers.{i}.self_attn.q_proj",
+                "layers.{i}.self_attn.k_proj",
+                "layers.{i}.self_attn.v_proj",
+            ],
+            Form::Stacked(Split::Heads),
+        ),
+        row(
+            "layers.{i}.out",
+            &["layers.{i}.self_attn.o_proj"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.norm2",
+            &["layers.{i}.post_attention_layernorm"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.gate_up",
+            &["layers.{i}.mlp.gate_proj", "layers.{i}.mlp.up_proj"],
+            Form::Stacked(Split::Equal),
+        ),
+        row(
+            "layers.{i}.down",
+            &["layers.{i}.mlp.down_proj"],
+            Form::Module,
+        ),
+        row("norm", &["norm"], Form::Module),
+    ],
+    unneeded: &[".rotary_emb.inv_freq", "rotary_emb.inv_freq"],
+    layers: None,
+    pieces: None,
+};

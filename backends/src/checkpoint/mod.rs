@@ -1,0 +1,25 @@
+//! Weights: published checkpoints in any known layout, and seeded ones.
+//!
+//! [`files`] maps safetensors into memory, [`layout`] holds the published key
+//! layouts as tables, [`source`] plans how every canonical parameter is made
+//! from them (strictly: before a tensor is read, each missing, misshapen or
+//! unused one is known), `fold` does the arithmetic of re-parameterisation,
+//! [`config`] reads a checkpoint's own `config.json` into a recipe, and
+//! [`seeded`] needs no files at all.
+
+mod checks;
+pub mod config;
+mod error;
+pub mod files;
+mod fold;
+mod json;
+pub mod layout;
+mod plan;
+pub mod seeded;
+pub mod source;
+
+pub use config::recipe_from_folder;
+pub use error::{CheckpointError, Problem, Problems};
+pub use files::WeightFiles;
+pub use seeded::SeededSource;
+pub use source::CheckpointSource;

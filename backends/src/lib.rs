@@ -1,0 +1,30 @@
+//! How a vision-language model is computed.
+//!
+//! Networks are written once over a small operation set ([`ops`]); each
+//! interpreter of it gives them another meaning: [`candle`] computes, [`cost`]
+//! counts. Around them stand what a model needs besides: recipes ([`recipe`]),
+//! checkpoints ([`checkpoint`]), preprocessing ([`image`]), tokenizers and
+//! prompts ([`text`]), the hub ([`hub`]). The harness drives it all through
+//! [`backend`] (engines and loaded models) and [`generate`] (requests and
+//! their phases).
+//!
+//! Not here: data sets, scores, clocks, repetition, statistics, printing.
+
+pub mod backend;
+pub mod candle;
+pub mod checkpoint;
+pub mod cost;
+pub mod error;
+pub mod generate;
+pub mod hub;
+pub mod image;
+pub mod nets;
+pub mod npy;
+pub mod ops;
+pub mod params;
+pub mod recipe;
+pub mod sampling;
+pub mod text;
+pub mod weights;
+
+pub use error::{Error, Result};

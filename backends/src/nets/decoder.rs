@@ -1,0 +1,146 @@
+//! The Llama-style decoder: Qwen2 (biased query/key/value projections) and
+//! Llama (none) are one network.
+//!
+//! It runs from embeddings, so that visual and text tokens can be mixed, and
+//! computes logits for the last position only. The KV cache belongs to the
+//! interpreter and is addressed by layer.
+
+use crate::error::{Error, Result};
+use crate::ops::{Act, Embedding, Heads, Linear, Norm, Ops, Shape};
+
+/// Largest head dimension: that of the buffer in which a head is rotated.
+pub const MAX_HEAD_DIM: usize = 512;
+
+/// Numbers of a decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecoderConfig {
+    /// Width.
+    pub hidden: usize,
+    /// Hidden width of the SwiGLU feed-forward network.
+    pub intermediate: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Dimension of one head.
+    pub head_dim: usize,
+    /// Vocabulary rows of the embedding table.
+    pub vocab: usize,
+    /// RoPE base.
+    pub rope_theta: f32,
+    /// RMS norm epsilon.
+    pub rms_eps: f32,
+    /// Whether the output head is the embedding table.
+    pub tied: bool,
+    /// Whether the query/key/value projections have biases.
+    pub qkv_bias: bool,
+    /// Positions the model was made for.
+    pub max_positions: usize,
+}
+
+impl DecoderConfig {
+    /// Head layout of the packed projection.
+    pub fn head_layout(&self) -> Heads {
+        Heads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+        }
+    }
+
+    /// Elements the KV cache holds for each token, keys and values, all layers.
+    pub fn kv_elements_per_token(&self) -> usize {
+        2 * self.layers * self.kv_heads * self.head_dim
+    }
+
+    fn embedding(&self) -> Embedding {
+        Embedding {
+            name: "embed".into(),
+            vocab: self.vocab,
+            dim: self.hidden,
+        }
+    }
+
+    /// Checks the numbers against each other.
+    pub fn check(&self) -> Result<()> {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(Error::Config {
+                what: "num_key_value_heads".into(),
+                value: self.kv_heads.to_string(),
+                problem: format!("must divide the {} query heads", self.heads),
+            });
+        }
+        if !self.head_dim.is_multiple_of(2) || self.head_dim > MAX_HEAD_DIM {
+            return Err(Error::Config {
+                what: "head_dim".into(),
+                value: self.head_dim.to_string(),
+                problem: format!("must be even for rotary embedding, and at most {MAX_HEAD_DIM}"),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Embeddings of token ids, `(1, ids, hidden)`.
+pub fn embed<O: Ops>(o: &mut O, c: &DecoderConfig, ids: &[u32]) -> Result<O::V> {
+    o.embed(ids, &c.embedding())
+}
+
+/// Embeddings `(b, n, hidden)` of new positions to logits `(b, 1, vocab)` of
+/// the last one.
+pub fn forward<O: Ops>(o: &mut O, c: &DecoderConfig, embeddings: &O::V) -> Result<O::V> {
+    c.check()?;
+    let mut x = embeddings.clone();
+    for i in 0..c.layers {
+        o.stage("layers");
+        x = layer(o, c, i, &x)?;
+    }
+    o.stage("head");
+    let Shape::Tokens { n, .. } = o.shape(&x) else {
+        unreachable!("a layer maps tokens to tokens");
+    };
+    let x = o.slice_tokens(&x, n - 1, 1)?;
+    let x = o.rms_norm(&x, &norm(c, "norm".into()))?;
+    let name = if c.tied { "embed" } else { "head" };
+    o.linear(&x, &linear(name.into(), c.hidden, c.vocab, false), None)
+}
+
+fn norm(c: &DecoderConfig, name: String) -> Norm {
+    Norm {
+        name,
+        dim: c.hidden,
+        eps: c.rms_eps,
+    }
+}
+
+fn linear(name: String, d_in: usize, d_out: usize, bias: bool) -> Linear {
+    Linear {
+        name,
+        d_in,
+        d_out,
+        bias,
+        act: Act::None,
+    }
+}
+
+fn layer<O: Ops>(o: &mut O, c: &DecoderConfig, i: usize, x: &O::V) -> Result<O::V> {
+    let p = format!("layers.{i}");
+    let heads = c.head_layout();
+
+    let h = o.rms_norm(x, &norm(c, format!("{p}.norm1")))?;
+    let qkv = linear(format!("{p}.qkv"), c.hidden, heads.packed(), c.qkv_bias);
+    let h = o.linear(&h, &qkv, None)?;
+    let h = o.rotary(&h, heads, c.rope_theta)?;
+    let h = o.cached_attention(&h, heads, i)?;
+    let out = linear(format!("{p}.out"), heads.width(), c.hidden, false);
+    let x = o.linear(&h, &out, Some(x))?;
+
+    let h = o.rms_norm(&x, &norm(c, format!("{p}.norm2")))?;
+    let gate_up = linear(format!("{p}.gate_up"), c.hidden, 2 * c.intermediate, false);
+    let h = o.linear(&h, &gate_up, None)?;
+    let h = o.swiglu(&h)?;
+    let down = linear(format!("{p}.down"), c.intermediate, c.hidden, false);
+    o.linear(&h, &down, Some(&x))
+}

@@ -1,0 +1,255 @@
+//! The published networks by name: one line each, with its numbers.
+
+use super::fastvit::{AttentionNorm, FastVitConfig, Mixer};
+use super::vit::VitConfig;
+use super::{DecoderConfig, EncoderConfig};
+use crate::error::{Error, Result};
+use crate::ops::Act;
+
+/// A named published configuration.
+pub struct Entry<C: 'static> {
+    /// Name used in recipes and on the command line.
+    pub name: &'static str,
+    /// One line for listings.
+    pub about: &'static str,
+    /// Name as papers print it; joins with published tables.
+    pub label: &'static str,
+    /// Default input side in pixels; 0 for decoders.
+    pub resolution: usize,
+    /// The numbers.
+    pub config: fn() -> C,
+}
+
+/// Vision encoders, sorted by name.
+pub const ENCODERS: &[Entry<EncoderConfig>] = &[
+    Entry {
+        name: "clip-vit-l-14-224",
+        about: "CLIP ViT-L/14 at 224 px, 256 tokens, layer 23",
+        label: "ViT-L/14",
+        resolution: 224,
+        config: || EncoderConfig::Vit(clip_vit_l_14(224)),
+    },
+    Entry {
+        name: "clip-vit-l-14-336",
+        about: "CLIP ViT-L/14 at 336 px, 576 tokens, layer 23 (LLaVA-1.5)",
+        label: "ViT-L/14",
+        resolution: 336,
+        config: || EncoderConfig::Vit(clip_vit_l_14(336)),
+    },
+    Entry {
+        name: "fastvit-mci0",
+        about: "FastViT MCi0 (MobileCLIP-S0), stride 32",
+        label: "FastViT-MCi0",
+        resolution: 256,
+        config: || EncoderConfig::FastVit(mci([2, 6, 10, 2], [64, 128, 256, 512])),
+    },
+    Entry {
+        name: "fastvit-mci1",
+        about: "FastViT MCi1 (MobileCLIP-S1), stride 32",
+        label: "FastViT-MCi1",
+        resolution: 256,
+        config: || EncoderConfig::FastVit(mci([4, 12, 20, 4], [64, 128, 256, 512])),
+    },
+    Entry {
+        name: "fastvit-mci2",
+        about: "FastViT MCi2 (MobileCLIP-S2), stride 32: FastVLM's FastViT",
+        label: "FastViT",
+        resolution: 256,
+        config: || EncoderConfig::FastVit(mci([4, 12, 24, 4], [80, 160, 320, 640])),
+    },
+    Entry {
+        name: "fastvithd",
+        about: "FastViTHD (MobileCLIP-L), five stages, stride 64",
+        label: "FastViTHD",
+        resolution: 1024,
+        config: || EncoderConfig::FastVit(fastvithd()),
+    },
+];
+
+/// Decoders, sorted by name.
+pub const DECODERS: &[Entry<DecoderConfig>] = &[
+    Entry {
+        name: "qwen2-0.5b",
+        about: "Qwen2-0.5B, 24 layers, 14 heads over 2 key/value heads, tied head",
+        label: "Qwen2-0.5B",
+        resolution: 0,
+        config: || qwen2(896, 4864, 24, 14, 2, 64, 151_936, true),
+    },
+    Entry {
+        name: "qwen2-1.5b",
+        about: "Qwen2-1.5B, 28 layers, 12 heads over 2 key/value heads, tied head",
+        label: "Qwen2-1.5B",
+        resolution: 0,
+        config: || qwen2(1536, 8960, 28, 12, 2, 128, 151_936, true),
+    },
+    Entry {
+        name: "qwen2-7b",
+        about: "Qwen2-7B, 28 layers, 28 heads over 4 key/value heads",
+        label: "Qwen2-7B",
+        resolution: 0,
+        config: || qwen2(3584, 18_944, 28, 28, 4, 128, 152_064, false),
+    },
+    Entry {
+        name: "vicuna-7b",
+        about: "Vicuna-7B v1.5 (Llama 2), 32 layers, 32 heads",
+        label: "Vicuna-7B",
+        resolution: 0,
+        config: || DecoderConfig {
+            hidden: 4096,
+            intermediate: 11_008,
+            layers: 32,
+            heads: 32,
+            kv_heads: 32,
+            head_dim: 128,
+            vocab: 32_000,
+            rope_theta: 1e4,
+            rms_eps: 1e-5,
+            tied: false,
+            qkv_bias: false,
+            max_positions: 4096,
+        },
+    },
+];
+
+/// Looks a name up; the error lists what there is.
+pub fn find<C>(
+    kind: &'static str,
+    entries: &'static [Entry<C>],
+    name: &str,
+) -> Result<&'static Entry<C>> {
+    entries.iter().find(|e| e.name == name).ok_or_else(|| {
+        let names: Vec<&str> = entries.iter().map(|e| e.name).collect();
+        unknown(kind, name, &names)
+    })
+}
+
+/// The error for a name that is not among `known`, nearest first.
+pub fn unknown(kind: &'static str, name: &str, known: &[&str]) -> Error {
+    let mut names = known.to_vec();
+    names.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)));
+    Error::Unknown {
+        kind,
+        name: name.into(),
+        known: names.join(", "),
+    }
+}
+
+fn clip_vit_l_14(image: usize) -> VitConfig {
+    VitConfig {
+        hidden: 1024,
+        layers: 24,
+        layers_run: 23,
+        heads: 16,
+        mlp: 4096,
+        patch: 14,
+        image,
+        act: Act::QuickGelu,
+        eps: 1e-5,
+        class_token: true,
+        patch_bias: false,
+        pre_norm: true,
+    }
+}
+
+fn mci(layers: [usize; 4], dims: [usize; 4]) -> FastVitConfig {
+    use Mixer::{Attention, Rep};
+    FastVitConfig {
+        layers: layers.to_vec(),
+        embed_dims: dims.to_vec(),
+        mlp_ratios: vec![3.0; 4],
+        mixers: vec![Rep, Rep, Rep, Attention],
+        se_downsamples: vec![false, false, true, true],
+        position_encodings: vec![false, false, false, true],
+        large_kernel_act: true,
+        attention_norm: AttentionNorm::Batch,
+        cls_ratio: 2.0,
+    }
+}
+
+fn fastvithd() -> FastVitConfig {
+    use Mixer::{Attention, Rep};
+    FastVitConfig {
+        layers: vec![2, 12, 24, 4, 2],
+        embed_dims: vec![96, 192, 384, 768, 1536],
+        mlp_ratios: vec![4.0; 5],
+        mixers: vec![Rep, Rep, Rep, Attention, Attention],
+        se_downsamples: vec![false; 5],
+        position_encodings: vec![false, false, false, true, true],
+        large_kernel_act: true,
+        attention_norm: AttentionNorm::LayerChannel,
+        cls_ratio: 2.0,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one column of a table each")]
+fn qwen2(
+    hidden: usize,
+    intermediate: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab: usize,
+    tied: bool,
+) -> DecoderConfig {
+    DecoderConfig {
+        hidden,
+        intermediate,
+        layers,
+        heads,
+        kv_heads,
+        head_dim,
+        vocab,
+        rope_theta: 1e6,
+        rms_eps: 1e-6,
+        tied,
+        qkv_bias: true,
+        max_positions: 32_768,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_registry<C>(entries: &[Entry<C>], check: impl Fn(C)) {
+        for pair in entries.windows(2) {
+            assert!(pair[0].name < pair[1].name, "sorted and unique");
+        }
+        for e in entries {
+            assert!(!e.about.is_empty() && !e.label.is_empty());
+            check((e.config)());
+        }
+    }
+
+    #[test]
+    fn registries_are_sorted_described_and_valid() {
+        check_registry(ENCODERS, |c| match c {
+            EncoderConfig::FastVit(c) => c.check().unwrap(),
+            EncoderConfig::Vit(c) => assert!(c.layers_run < c.layers),
+        });
+        check_registry(DECODERS, |c| c.check().unwrap());
+    }
+
+    #[test]
+    fn visual_tokens_round_up_for_fastvit_and_are_fixed_for_vit() {
+        let tokens = |name, side| {
+            let e = find("encoder", ENCODERS, name).unwrap();
+            (e.config)().visual_tokens(side, side).ok()
+        };
+        assert_eq!(tokens("fastvithd", 1024), Some(256));
+        assert_eq!(tokens("fastvithd", 336), Some(36));
+        assert_eq!(tokens("fastvit-mci2", 336), Some(121));
+        assert_eq!(tokens("fastvit-mci2", 768), Some(576));
+        assert_eq!(tokens("clip-vit-l-14-336", 336), Some(576));
+        assert_eq!(tokens("clip-vit-l-14-336", 224), None);
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_nearest_first() {
+        let Err(e) = find("encoder", ENCODERS, "fastvithdd") else {
+            panic!("found");
+        };
+        assert!(e.to_string().contains("known: fastvithd,"), "{e}");
+    }
+}

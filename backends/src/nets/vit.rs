@@ -1,0 +1,132 @@
+//! The vision transformer of CLIP (and its relatives), up to the layer whose
+//! output a vision-language model reads.
+//!
+//! LLaVA reads `hidden_states[-2]` without the class token: the output of the
+//! last layer but one. The layers after it are not part of this network: they
+//! are neither loaded nor run.
+
+use crate::error::{Error, Result};
+use crate::ops::{Act, Conv, Heads, Linear, Norm, Ops, Shape};
+
+/// Numbers of a vision transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VitConfig {
+    /// Width.
+    pub hidden: usize,
+    /// Layers of the published network.
+    pub layers: usize,
+    /// Layers that are run; `layers - 1` for LLaVA's feature selection.
+    pub layers_run: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the MLP.
+    pub mlp: usize,
+    /// Patch side in pixels, also the stride of the patch embedding.
+    pub patch: usize,
+    /// Side of the square input for which positions were learned, in pixels.
+    pub image: usize,
+    /// Activation of the MLP.
+    pub act: Act,
+    /// Layer norm epsilon.
+    pub eps: f32,
+    /// Whether a class token leads the sequence (it is dropped at the end).
+    pub class_token: bool,
+    /// Whether the patch embedding has a bias.
+    pub patch_bias: bool,
+    /// Whether a layer norm stands between the embeddings and the layers.
+    pub pre_norm: bool,
+}
+
+impl VitConfig {
+    /// Patches along one side.
+    pub fn grid(&self) -> usize {
+        self.image / self.patch
+    }
+
+    /// Visual tokens; the learned position table admits one grid only.
+    pub fn visual_tokens(&self, height: usize, width: usize) -> Result<usize> {
+        let grid = self.grid();
+        if height / self.patch != grid || width / self.patch != grid {
+            return Err(Error::Config {
+                what: "resolution".into(),
+                value: format!("{height}x{width}"),
+                problem: format!(
+                    "does not fit the learned positions of this vision transformer; use {0}x{0}",
+                    self.image
+                ),
+            });
+        }
+        Ok(grid * grid)
+    }
+
+    /// Positions of the learned table.
+    pub fn positions(&self) -> usize {
+        self.grid() * self.grid() + usize::from(self.class_token)
+    }
+}
+
+/// Pixels `(b, 3, h, w)` to features `(b, patches, hidden)`.
+pub fn forward<O: Ops>(o: &mut O, c: &VitConfig, pixels: &O::V) -> Result<O::V> {
+    o.stage("embed");
+    let x = o.conv(
+        pixels,
+        &Conv {
+            name: "patch".into(),
+            c_in: 3,
+            c_out: c.hidden,
+            kernel: c.patch,
+            stride: c.patch,
+            padding: 0,
+            bias: c.patch_bias,
+            act: Act::None,
+        },
+    )?;
+    let mut x = o.to_tokens(&x)?;
+    if c.class_token {
+        x = o.prepend_token(&x, "class")?;
+    }
+    x = o.add_positions(&x, "positions")?;
+    if c.pre_norm {
+        x = o.layer_norm(&x, &norm(c, "pre_norm".into()))?;
+    }
+    for i in 0..c.layers_run {
+        o.stage("layers");
+        x = layer(o, c, &format!("layers.{i}"), &x)?;
+    }
+    if c.class_token {
+        let Shape::Tokens { n, .. } = o.shape(&x) else {
+            unreachable!("a layer maps tokens to tokens");
+        };
+        x = o.slice_tokens(&x, 1, n - 1)?;
+    }
+    Ok(x)
+}
+
+fn norm(c: &VitConfig, name: String) -> Norm {
+    Norm {
+        name,
+        dim: c.hidden,
+        eps: c.eps,
+    }
+}
+
+fn layer<O: Ops>(o: &mut O, c: &VitConfig, p: &str, x: &O::V) -> Result<O::V> {
+    let linear = |name: &str, d_in, d_out, act| Linear {
+        name: format!("{p}.{name}"),
+        d_in,
+        d_out,
+        bias: true,
+        act,
+    };
+    let d = c.hidden;
+    let heads = Heads::full(c.heads, d / c.heads);
+
+    let h = o.layer_norm(x, &norm(c, format!("{p}.norm1")))?;
+    let h = o.linear(&h, &linear("qkv", d, 3 * d, Act::None), None)?;
+    let h = o.attention(&h, heads)?;
+    let x = o.linear(&h, &linear("proj", d, d, Act::None), Some(x))?;
+
+    let h = o.layer_norm(&x, &norm(c, format!("{p}.norm2")))?;
+    let h = o.linear(&h, &linear("fc1", d, c.mlp, c.act), None)?;
+    o.linear(&h, &linear("fc2", c.mlp, d, Act::None), Some(&x))
+}

@@ -1,0 +1,283 @@
+//! `Ops`: the operation set every network is written over.
+//!
+//! A network is one function over [`Ops`]; each interpreter of the trait gives
+//! it another meaning (compute it, count it, record it as a graph). Operations
+//! stand at the level at which engines differ, so a fused kernel on one engine
+//! may be three nodes on another. Parameters are named by their canonical path
+//! (see [`crate::params`]); the interpreter owns the tensors behind the names.
+//!
+//! A value is a feature map, logically `(batch, channels, height, width)`, or a
+//! token sequence `(batch, tokens, dim)`. The memory layout is the
+//! interpreter's own affair: networks only ever see logical shapes.
+
+use crate::error::Result;
+
+/// The logical shape of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A feature map `(batch, channels, height, width)`.
+    Map {
+        /// Batch size.
+        b: usize,
+        /// Channels.
+        c: usize,
+        /// Height in pixels.
+        h: usize,
+        /// Width in pixels.
+        w: usize,
+    },
+    /// A token sequence `(batch, tokens, dim)`.
+    Tokens {
+        /// Batch size.
+        b: usize,
+        /// Sequence length.
+        n: usize,
+        /// Feature dimension.
+        d: usize,
+    },
+}
+
+impl Shape {
+    /// Number of scalar elements.
+    pub fn elements(&self) -> usize {
+        match *self {
+            Shape::Map { b, c, h, w } => b * c * h * w,
+            Shape::Tokens { b, n, d } => b * n * d,
+        }
+    }
+
+    /// Positions (pixels or tokens) times batch.
+    pub fn rows(&self) -> usize {
+        match *self {
+            Shape::Map { b, h, w, .. } => b * h * w,
+            Shape::Tokens { b, n, .. } => b * n,
+        }
+    }
+
+    /// Channels of a map, feature dimension of a sequence.
+    pub fn channels(&self) -> usize {
+        match *self {
+            Shape::Map { c, .. } => c,
+            Shape::Tokens { d, .. } => d,
+        }
+    }
+
+    /// The same positions with another number of channels.
+    pub fn with_channels(self, channels: usize) -> Shape {
+        match self {
+            Shape::Map { b, h, w, .. } => Shape::Map {
+                b,
+                c: channels,
+                h,
+                w,
+            },
+            Shape::Tokens { b, n, .. } => Shape::Tokens { b, n, d: channels },
+        }
+    }
+}
+
+/// A pointwise activation, fused into the operation that precedes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Identity.
+    None,
+    /// Exact GELU, `x * Phi(x)` with the error function.
+    Gelu,
+    /// OpenAI's `x * sigmoid(1.702 x)`, used by CLIP.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x * sigmoid(x)`.
+    Silu,
+}
+
+/// A dense 2-D convolution; weight `(out, in, k, k)`, bias `(out)`.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    /// Canonical parameter path without `.weight`/`.bias`.
+    pub name: String,
+    /// Input channels.
+    pub c_in: usize,
+    /// Output channels.
+    pub c_out: usize,
+    /// Square kernel size.
+    pub kernel: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Zero padding on every side.
+    pub padding: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Activation applied to the result.
+    pub act: Act,
+}
+
+/// A depthwise 2-D convolution (`groups == channels`) with `multiplier`
+/// outputs per input channel; weight `(channels * multiplier, 1, k, k)`, always
+/// with bias, padding `k / 2`. Output channel `o` reads input channel
+/// `o / multiplier`.
+#[derive(Clone, Debug)]
+pub struct Depthwise {
+    /// Canonical parameter path without `.weight`/`.bias`.
+    pub name: String,
+    /// Input channels.
+    pub channels: usize,
+    /// Outputs per input channel.
+    pub multiplier: usize,
+    /// Square, odd kernel size.
+    pub kernel: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Activation applied to the result.
+    pub act: Act,
+}
+
+impl Depthwise {
+    /// Output side of an input side: `ceil(side / stride)` for odd kernels.
+    pub fn out_side(&self, side: usize) -> usize {
+        (side + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1
+    }
+}
+
+/// A linear map over the last axis (channels of a map); weight `(out, in)`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// Canonical parameter path without `.weight`/`.bias`.
+    pub name: String,
+    /// Input features.
+    pub d_in: usize,
+    /// Output features.
+    pub d_out: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Activation applied to the result, before the residual is added.
+    pub act: Act,
+}
+
+/// A layer norm or RMS norm over the last axis (channels of a map).
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Canonical parameter path without `.weight`/`.bias`.
+    pub name: String,
+    /// Normalised dimension.
+    pub dim: usize,
+    /// Added to the (biased) variance or mean square.
+    pub eps: f32,
+}
+
+/// A token embedding table `(vocab, dim)`.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// Canonical parameter path without `.weight`.
+    pub name: String,
+    /// Rows of the table.
+    pub vocab: usize,
+    /// Embedding dimension.
+    pub dim: usize,
+}
+
+/// How the packed projection of an attention layer is divided: per token
+/// `[q (heads * head_dim) | k (kv_heads * head_dim) | v (kv_heads * head_dim)]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads; divides `heads` (grouped-query attention).
+    pub kv_heads: usize,
+    /// Dimension of one head.
+    pub head_dim: usize,
+}
+
+impl Heads {
+    /// Multi-head attention with as many key/value heads as query heads.
+    pub fn full(heads: usize, head_dim: usize) -> Heads {
+        Heads {
+            heads,
+            kv_heads: heads,
+            head_dim,
+        }
+    }
+
+    /// Width of the attention output, `heads * head_dim`.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of the packed query, key and value projection.
+    pub fn packed(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+}
+
+/// The operation set. Every method returns a new value; none changes its
+/// inputs. Shapes that do not fit are errors naming the operation.
+pub trait Ops {
+    /// A value of this interpreter.
+    type V: Clone;
+
+    /// Logical shape of a value.
+    fn shape(&self, x: &Self::V) -> Shape;
+
+    /// Starts a named stage; costs and timings of what follows belong to it
+    /// until the next stage starts.
+    fn stage(&mut self, _name: &str) {}
+
+    /// Dense convolution, bias and activation.
+    fn conv(&mut self, x: &Self::V, p: &Conv) -> Result<Self::V>;
+
+    /// Depthwise convolution, bias and activation.
+    fn depthwise(&mut self, x: &Self::V, p: &Depthwise) -> Result<Self::V>;
+
+    /// `act(x W^T + b) + residual`; a 1x1 convolution when `x` is a map.
+    fn linear(&mut self, x: &Self::V, p: &Linear, residual: Option<&Self::V>) -> Result<Self::V>;
+
+    /// Layer norm over channels with weight and bias.
+    fn layer_norm(&mut self, x: &Self::V, p: &Norm) -> Result<Self::V>;
+
+    /// RMS norm over channels with weight: `x / sqrt(mean(x^2) + eps) * w`.
+    fn rms_norm(&mut self, x: &Self::V, p: &Norm) -> Result<Self::V>;
+
+    /// Mean over height and width of a map: tokens `(b, 1, c)`.
+    fn global_mean(&mut self, x: &Self::V) -> Result<Self::V>;
+
+    /// `act(x * gate)`: a map times one factor per channel from tokens `(b, 1, c)`.
+    fn gate_channels(&mut self, x: &Self::V, gate: &Self::V, act: Act) -> Result<Self::V>;
+
+    /// A map as tokens `(b, h * w, c)` in row-major order.
+    fn to_tokens(&mut self, x: &Self::V) -> Result<Self::V>;
+
+    /// Tokens `(b, h * w, c)` as a map.
+    fn to_map(&mut self, x: &Self::V, h: usize, w: usize) -> Result<Self::V>;
+
+    /// Puts the learned vector `name` (`(dim)`) before the tokens.
+    fn prepend_token(&mut self, x: &Self::V, name: &str) -> Result<Self::V>;
+
+    /// Adds the learned table `name` (`(tokens, dim)`) to the tokens.
+    fn add_positions(&mut self, x: &Self::V, name: &str) -> Result<Self::V>;
+
+    /// Tokens `start .. start + len`.
+    fn slice_tokens(&mut self, x: &Self::V, start: usize, len: usize) -> Result<Self::V>;
+
+    /// Sequences one after another.
+    fn concat_tokens(&mut self, xs: &[Self::V]) -> Result<Self::V>;
+
+    /// Rows of an embedding table, tokens `(1, ids, dim)`.
+    fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Self::V>;
+
+    /// Rotates the query and key parts of a packed projection by their
+    /// absolute positions (half-split form), angles computed in f32.
+    fn rotary(&mut self, qkv: &Self::V, heads: Heads, theta: f32) -> Result<Self::V>;
+
+    /// Bidirectional attention over a packed projection, scale
+    /// `1 / sqrt(head_dim)`; `(b, n, packed) -> (b, n, heads * head_dim)`.
+    fn attention(&mut self, qkv: &Self::V, heads: Heads) -> Result<Self::V>;
+
+    /// Causal attention of new positions over all positions so far; appends
+    /// the new keys and values to the cache of `layer`.
+    fn cached_attention(&mut self, qkv: &Self::V, heads: Heads, layer: usize) -> Result<Self::V>;
+
+    /// `silu(gate) * up` of a packed `[gate | up]` projection.
+    fn swiglu(&mut self, gate_up: &Self::V) -> Result<Self::V>;
+}

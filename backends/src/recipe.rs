@@ -1,0 +1,486 @@
+//! A recipe: which encoder, image policy, projector, decoder and prompt make a
+//! model, and where its weights are.
+//!
+//! [`RecipeFile`] is what people write (YAML under `configs/models/`, parsed by
+//! the harness); [`Recipe`] is what it means, with every number resolved. A
+//! published checkpoint's own `config.json` becomes a [`Recipe`] as well, in
+//! [`crate::checkpoint::config`].
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::ImagePolicy;
+use crate::nets::registry::{self, DECODERS, ENCODERS};
+use crate::nets::{DecoderConfig, EncoderConfig, ProjectorConfig};
+use crate::text::PromptTemplate;
+
+/// Where a model's weights are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Weights {
+    /// No files: right shapes, values drawn from this seed. Latency only.
+    Seeded(u64),
+    /// A checkpoint folder.
+    Folder(PathBuf),
+    /// A Hugging Face hub model.
+    Hub {
+        /// `organisation/name`.
+        id: String,
+        /// Pinned revision.
+        #[serde(default = "main_revision")]
+        revision: String,
+    },
+}
+
+fn main_revision() -> String {
+    "main".into()
+}
+
+/// Numbers that replace those of a named encoder; the names are timm's
+/// `model_args`. A key that the encoder's family does not have is an error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderArgs {
+    /// Blocks per stage (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<usize>>,
+    /// Channels per stage (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embed_dims: Option<Vec<usize>>,
+    /// Feed-forward expansion per stage (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlp_ratios: Option<Vec<f64>>,
+    /// `repmixer` or `attention` per stage (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_mixers: Option<Vec<String>>,
+    /// Squeeze and excitation per downsampling (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub se_downsamples: Option<Vec<bool>>,
+    /// Conditional position encoding per stage (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pos_embs: Option<Vec<bool>>,
+    /// Width of the final convolution over the last stage's (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cls_ratio: Option<f64>,
+    /// Activation after the large-kernel convolution (FastViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lkc_use_act: Option<bool>,
+    /// Width (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
+    /// Layers of the published network (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_hidden_layers: Option<usize>,
+    /// Layer whose output is read, counted as transformers' `hidden_states`
+    /// (-1 is the last layer, -2 the one before) (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_layer: Option<i64>,
+    /// Attention heads (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_attention_heads: Option<usize>,
+    /// Hidden width of the MLP (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intermediate_size: Option<usize>,
+    /// Patch side (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch_size: Option<usize>,
+    /// Side for which positions were learned (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+}
+
+/// Numbers that replace those of a named decoder; the names are those of
+/// Hugging Face configs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderArgs {
+    /// Width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
+    /// Hidden width of the feed-forward network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intermediate_size: Option<usize>,
+    /// Layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_hidden_layers: Option<usize>,
+    /// Query heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_attention_heads: Option<usize>,
+    /// Key/value heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_key_value_heads: Option<usize>,
+    /// Head dimension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<usize>,
+    /// Vocabulary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// RoPE base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f32>,
+    /// RMS norm epsilon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rms_norm_eps: Option<f32>,
+    /// Tied output head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tie_word_embeddings: Option<bool>,
+    /// Positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_position_embeddings: Option<usize>,
+}
+
+/// A recipe as written in YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeFile {
+    /// One line for listings.
+    pub about: String,
+    /// Name of a vision encoder; absent for a bare decoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// Numbers that differ from the named encoder's.
+    #[serde(default)]
+    pub encoder_args: EncoderArgs,
+    /// Input side in pixels; the encoder's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<usize>,
+    /// How an image becomes the encoder's input; required with an encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImagePolicy>,
+    /// `mlp2x_gelu`, or another depth; absent for a bare encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<String>,
+    /// Name of a decoder; absent for a bare encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<String>,
+    /// Numbers that differ from the named decoder's.
+    #[serde(default)]
+    pub decoder_args: DecoderArgs,
+    /// Prompt template name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Where the weights are.
+    pub weights: Weights,
+}
+
+/// A vision encoder of a recipe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoder {
+    /// Name as papers print it.
+    pub label: String,
+    /// Numbers.
+    pub config: EncoderConfig,
+}
+
+/// A decoder of a recipe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoder {
+    /// Name as papers print it.
+    pub label: String,
+    /// Numbers.
+    pub config: DecoderConfig,
+}
+
+/// A model, resolved to numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Name under which it was asked for.
+    pub name: String,
+    /// Vision encoder.
+    pub encoder: Option<Encoder>,
+    /// Input side in pixels; 0 without an encoder.
+    pub resolution: usize,
+    /// Image preprocessing.
+    pub image: Option<ImagePolicy>,
+    /// Projector.
+    pub projector: Option<ProjectorConfig>,
+    /// Decoder.
+    pub decoder: Option<Decoder>,
+    /// Prompt template.
+    pub prompt: PromptTemplate,
+    /// Token id that stands for one visual token in given token sequences.
+    pub image_token: Option<u32>,
+    /// Where the weights are.
+    pub weights: Weights,
+}
+
+impl Recipe {
+    /// The encoder, or an error naming the model that has none.
+    pub fn encoder(&self) -> Result<&Encoder> {
+        self.encoder.as_ref().ok_or(self.no("vision encoder"))
+    }
+
+    /// The projector, or an error naming the model that has none.
+    pub fn projector(&self) -> Result<&ProjectorConfig> {
+        self.projector.as_ref().ok_or(self.no("projector"))
+    }
+
+    /// The decoder, or an error naming the model that has none.
+    pub fn decoder(&self) -> Result<&Decoder> {
+        self.decoder.as_ref().ok_or(self.no("decoder"))
+    }
+
+    fn no(&self, part: &'static str) -> Error {
+        Error::NoPart {
+            model: self.name.clone(),
+            part,
+        }
+    }
+
+    /// Visual tokens of one image at the recipe's resolution.
+    pub fn visual_tokens(&self) -> Result<usize> {
+        self.encoder()?
+            .config
+            .visual_tokens(self.resolution, self.resolution)
+    }
+
+    /// The same recipe at another input side, if the encoder admits it.
+    pub fn at_resolution(mut self, side: usize) -> Result<Recipe> {
+        self.encoder()?.config.visual_tokens(side, side)?;
+        self.resolution = side;
+        Ok(self)
+    }
+
+    /// Resolves a recipe file. Relative weight folders are taken from the
+    /// process's working directory.
+    pub fn from_file(name: &str, file: &RecipeFile) -> Result<Recipe> {
+        let encoder = match &file.encoder {
+            None => None,
+            Some(encoder) => {
+                let entry = registry::find("vision encoder", ENCODERS, encoder)?;
+                let config = file.encoder_args.apply((entry.config)())?;
+                let label = entry.label.to_string();
+                Some((Encoder { label, config }, entry.resolution))
+            }
+        };
+        let decoder = match &file.decoder {
+            None => None,
+            Some(decoder) => {
+                let entry = registry::find("decoder", DECODERS, decoder)?;
+                let config = file.decoder_args.apply((entry.config)());
+                config.check()?;
+                Some(Decoder {
+                    label: entry.label.into(),
+                    config,
+                })
+            }
+        };
+        let missing = |what: &str, problem: &str| Error::Config {
+            what: what.into(),
+            value: "(absent)".into(),
+            problem: problem.into(),
+        };
+        if encoder.is_some() && file.image.is_none() {
+            return Err(missing("image", "is required when there is an encoder"));
+        }
+        let projector = match (&file.projector, &encoder, &decoder) {
+            (Some(kind), Some((encoder, _)), Some(decoder)) => Some(ProjectorConfig {
+                d_in: encoder.config.feature_dim(),
+                d_out: decoder.config.hidden,
+                depth: projector_depth(kind)?,
+            }),
+            (None, Some(_), Some(_)) => {
+                return Err(missing(
+                    "projector",
+                    "is required between an encoder and a decoder; `mlp2x_gelu` is LLaVA's",
+                ));
+            }
+            (None, ..) => None,
+            (Some(_), ..) => {
+                return Err(missing(
+                    "encoder or decoder",
+                    "both are required when there is a projector",
+                ));
+            }
+        };
+        let prompt = file.prompt.clone().unwrap_or_else(|| "plain".into());
+        let prompt = PromptTemplate::named(&prompt)?;
+        let recipe = Recipe {
+            name: name.into(),
+            resolution: match &encoder {
+                Some((_, side)) => file.resolution.unwrap_or(*side),
+                None => 0,
+            },
+            encoder: encoder.map(|(e, _)| e),
+            image: file.image.clone(),
+            projector,
+            decoder,
+            prompt,
+            image_token: None,
+            weights: file.weights.clone(),
+        };
+        if recipe.encoder.is_none() && recipe.decoder.is_none() {
+            return Err(missing("encoder", "or `decoder` must be given"));
+        }
+        if recipe.encoder.is_some() {
+            recipe.visual_tokens()?;
+        }
+        Ok(recipe)
+    }
+}
+
+/// Number of linear layers of `linear` or `mlp{n}x_gelu`.
+pub fn projector_depth(kind: &str) -> Result<usize> {
+    if kind == "linear" {
+        return Ok(1);
+    }
+    kind.strip_prefix("mlp")
+        .and_then(|k| k.strip_suffix("x_gelu"))
+        .and_then(|n| n.parse().ok())
+        .filter(|n| *n >= 1)
+        .ok_or_else(|| Error::Config {
+            what: "projector".into(),
+            value: kind.into(),
+            problem: "is not `linear` or `mlp{n}x_gelu`".into(),
+        })
+}
+
+impl EncoderArgs {
+    /// Replaces the numbers given here in `config`.
+    pub fn apply(&self, config: EncoderConfig) -> Result<EncoderConfig> {
+        use crate::nets::fastvit::Mixer;
+        let foreign = |what: &str, family: &str| Error::Config {
+            what: format!("encoder_args.{what}"),
+            value: "(given)".into(),
+            problem: format!("is not an argument of {family} encoders"),
+        };
+        match config {
+            EncoderConfig::FastVit(mut c) => {
+                let vit_only = [
+                    ("hidden_size", self.hidden_size.is_some()),
+                    ("num_hidden_layers", self.num_hidden_layers.is_some()),
+                    ("feature_layer", self.feature_layer.is_some()),
+                    ("num_attention_heads", self.num_attention_heads.is_some()),
+                    ("intermediate_size", self.intermediate_size.is_some()),
+                    ("patch_size", self.patch_size.is_some()),
+                    ("image_size", self.image_size.is_some()),
+                ];
+                if let Some((what, _)) = vit_only.iter().find(|(_, given)| *given) {
+                    return Err(foreign(what, "FastViT"));
+                }
+                fn set<T: Clone>(to: &mut T, from: &Option<T>) {
+                    if let Some(v) = from {
+                        *to = v.clone();
+                    }
+                }
+                set(&mut c.layers, &self.layers);
+                set(&mut c.embed_dims, &self.embed_dims);
+                set(&mut c.mlp_ratios, &self.mlp_ratios);
+                set(&mut c.se_downsamples, &self.se_downsamples);
+                set(&mut c.position_encodings, &self.pos_embs);
+                set(&mut c.cls_ratio, &self.cls_ratio);
+                set(&mut c.large_kernel_act, &self.lkc_use_act);
+                if let Some(mixers) = &self.token_mixers {
+                    c.mixers = mixers
+                        .iter()
+                        .map(|m| match m.as_str() {
+                            "repmixer" => Ok(Mixer::Rep),
+                            "attention" => Ok(Mixer::Attention),
+                            other => Err(Error::Config {
+                                what: "encoder_args.token_mixers".into(),
+                                value: other.into(),
+                                problem: "is neither `repmixer` nor `attention`".into(),
+                            }),
+                        })
+                        .collect::<Result<_>>()?;
+                }
+                c.check()?;
+                Ok(EncoderConfig::FastVit(c))
+            }
+            EncoderConfig::Vit(mut c) => {
+                let fastvit_only = [
+                    ("layers", self.layers.is_some()),
+                    ("embed_dims", self.embed_dims.is_some()),
+                    ("mlp_ratios", self.mlp_ratios.is_some()),
+                    ("token_mixers", self.token_mixers.is_some()),
+                    ("se_downsamples", self.se_downsamples.is_some()),
+                    ("pos_embs", self.pos_embs.is_some()),
+                    ("cls_ratio", self.cls_ratio.is_some()),
+                    ("lkc_use_act", self.lkc_use_act.is_some()),
+                ];
+                if let Some((what, _)) = fastvit_only.iter().find(|(_, given)| *given) {
+                    return Err(foreign(what, "ViT"));
+                }
+                let skipped = (c.layers - c.layers_run) as i64;
+                c.hidden = self.hidden_size.unwrap_or(c.hidden);
+                c.layers = self.num_hidden_layers.unwrap_or(c.layers);
+                c.heads = self.num_attention_heads.unwrap_or(c.heads);
+                c.mlp = self.intermediate_size.unwrap_or(c.mlp);
+                c.patch = self.patch_size.unwrap_or(c.patch);
+                c.image = self.image_size.unwrap_or(c.image);
+                let layer = self.feature_layer.unwrap_or(-1 - skipped);
+                c.layers_run = hidden_state(c.layers, layer)?;
+                if c.heads == 0 || c.hidden % c.heads != 0 {
+                    return Err(Error::Config {
+                        what: "encoder_args.num_attention_heads".into(),
+                        value: c.heads.to_string(),
+                        problem: format!("must divide the width {}", c.hidden),
+                    });
+                }
+                Ok(EncoderConfig::Vit(c))
+            }
+        }
+    }
+}
+
+/// Layers to run so that the output is transformers' `hidden_states[index]`
+/// (index 0 is the embedding, -1 the last layer).
+pub fn hidden_state(layers: usize, index: i64) -> Result<usize> {
+    let states = layers as i64 + 1;
+    let run = if index < 0 { states + index } else { index };
+    if (0..states).contains(&run) {
+        return Ok(run as usize);
+    }
+    Err(Error::Config {
+        what: "feature_layer".into(),
+        value: index.to_string(),
+        problem: format!("is outside the {states} hidden states of {layers} layers"),
+    })
+}
+
+impl DecoderArgs {
+    /// Replaces the numbers given here in `config`. The head dimension follows
+    /// width and heads unless given.
+    pub fn apply(&self, mut c: DecoderConfig) -> DecoderConfig {
+        let resized = self.hidden_size.is_some() || self.num_attention_heads.is_some();
+        c.hidden = self.hidden_size.unwrap_or(c.hidden);
+        c.heads = self.num_attention_heads.unwrap_or(c.heads);
+        c.kv_heads = self.num_key_value_heads.unwrap_or(c.kv_heads);
+        c.head_dim = match self.head_dim {
+            Some(d) => d,
+            None if resized => c.hidden / c.heads.max(1),
+            None => c.head_dim,
+        };
+        c.intermediate = self.intermediate_size.unwrap_or(c.intermediate);
+        c.layers = self.num_hidden_layers.unwrap_or(c.layers);
+        c.vocab = self.vocab_size.unwrap_or(c.vocab);
+        c.rope_theta = self.rope_theta.unwrap_or(c.rope_theta);
+        c.rms_eps = self.rms_norm_eps.unwrap_or(c.rms_eps);
+        c.tied = self.tie_word_embeddings.unwrap_or(c.tied);
+        c.max_positions = self.max_position_embeddings.unwrap_or(c.max_positions);
+        c
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_states_count_as_transformers_does() {
+        assert_eq!(hidden_state(24, -2).unwrap(), 23);
+        assert_eq!(hidden_state(24, -1).unwrap(), 24);
+        assert_eq!(hidden_state(24, 0).unwrap(), 0);
+        assert!(hidden_state(24, -26).is_err());
+    }
+
+    #[test]
+    fn projector_names() {
+        assert_eq!(projector_depth("mlp2x_gelu").unwrap(), 2);
+        assert_eq!(projector_depth("linear").unwrap(), 1);
+        assert!(projector_depth("mlp0x_gelu").is_err());
+        assert!(projector_depth("ldp").is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! Where parameters come from: the seam between checkpoints and engines.
+//!
+//! An engine walks a model's inventory and pulls each tensor once, in canonical
+//! form, from a [`WeightSource`]; what it keeps (layout, precision, device) is
+//! its own affair. Sources check completeness when they are opened, before any
+//! tensor is read.
+
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+
+use crate::cost::{Cost, CostOps};
+use crate::error::Result;
+use crate::nets::{decoder, projector};
+use crate::ops::Shape;
+use crate::params::ParamSpec;
+use crate::recipe::Recipe;
+
+/// The part of a model a parameter belongs to. Canonical names are unique
+/// within a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Vision encoder.
+    Vision,
+    /// Projector.
+    Projector,
+    /// Language model.
+    Decoder,
+}
+
+impl Part {
+    /// Lower-case name, as used in messages and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Vision => "vision",
+            Part::Projector => "projector",
+            Part::Decoder => "decoder",
+        }
+    }
+}
+
+/// Scalars on the host, borrowed from a memory map where no folding was needed.
+#[derive(Clone, Debug)]
+pub enum HostData<'a> {
+    /// 32-bit floats.
+    F32(Cow<'a, [f32]>),
+    /// IEEE half precision.
+    F16(Cow<'a, [f16]>),
+    /// bfloat16.
+    BF16(Cow<'a, [bf16]>),
+}
+
+impl HostData<'_> {
+    /// Number of scalars.
+    pub fn len(&self) -> usize {
+        match self {
+            HostData::F32(x) => x.len(),
+            HostData::F16(x) => x.len(),
+            HostData::BF16(x) => x.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The scalars as f32, converted if necessary (exactly: both half formats
+    /// are subsets of f32).
+    pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        match self {
+            HostData::F32(x) => Cow::Borrowed(x),
+            HostData::F16(x) => Cow::Owned(x.iter().map(|v| v.to_f32()).collect()),
+            HostData::BF16(x) => Cow::Owned(x.iter().map(|v| v.to_f32()).collect()),
+        }
+    }
+}
+
+/// A canonical parameter on the host.
+#[derive(Clone, Debug)]
+pub struct HostTensor<'a> {
+    /// Shape, equal to the inventory's.
+    pub shape: Vec<usize>,
+    /// Scalars in row-major order.
+    pub data: HostData<'a>,
+}
+
+/// A digest of one weight file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FileDigest {
+    /// File name without folder.
+    pub file: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// What is known about where weights came from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct WeightsInfo {
+    /// `seeded` or `checkpoint`.
+    pub source: &'static str,
+    /// Seed, or the checkpoint's folder or hub id.
+    pub origin: String,
+    /// Recognised checkpoint layout, `canonical` when seeded.
+    pub layout: String,
+    /// Digests of the weight files; empty when seeded or not computed.
+    pub files: Vec<FileDigest>,
+}
+
+/// A source of canonical parameters.
+pub trait WeightSource: Sync {
+    /// Where the weights come from.
+    fn info(&self) -> &WeightsInfo;
+
+    /// The parameter `spec` of `part`, with exactly the shape asked for.
+    fn get(&self, part: Part, spec: &ParamSpec) -> Result<HostTensor<'_>>;
+}
+
+/// The parameters of every part that a recipe has.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// Parts in the order vision, projector, decoder.
+    pub parts: Vec<(Part, Vec<ParamSpec>)>,
+}
+
+impl Inventory {
+    /// Collects the inventory by walking the recipe's networks without weights.
+    pub fn of(recipe: &Recipe) -> Result<Inventory> {
+        let mut parts = Vec::new();
+        if let Some(encoder) = &recipe.encoder {
+            let (_, params) = encoder_cost(recipe, recipe.resolution, 4)?;
+            debug_assert!(encoder.config.feature_dim() > 0);
+            parts.push((Part::Vision, params));
+        }
+        if recipe.projector.is_some() {
+            parts.push((Part::Projector, projector_cost(recipe, 1, 4)?.1));
+        }
+        if recipe.decoder.is_some() {
+            parts.push((Part::Decoder, decoder_cost(recipe, 1, 0, 4)?.1));
+        }
+        Ok(Inventory { parts })
+    }
+
+    /// Every parameter with its part.
+    pub fn iter(&self) -> impl Iterator<Item = (Part, &ParamSpec)> {
+        self.parts
+            .iter()
+            .flat_map(|(part, specs)| specs.iter().map(move |s| (*part, s)))
+    }
+}
+
+/// Cost and inventory of the vision encoder at a square input of `side` pixels.
+pub fn encoder_cost(
+    recipe: &Recipe,
+    side: usize,
+    element_bytes: usize,
+) -> Result<(Cost, Vec<ParamSpec>)> {
+    let mut ops = CostOps::new(element_bytes, 0);
+    let pixels = Shape::Map {
+        b: 1,
+        c: 3,
+        h: side,
+        w: side,
+    };
+    recipe.encoder()?.config.forward(&mut ops, &pixels)?;
+    Ok(ops.finish())
+}
+
+/// Cost and inventory of the projector for `tokens` visual tokens.
+pub fn projector_cost(
+    recipe: &Recipe,
+    tokens: usize,
+    element_bytes: usize,
+) -> Result<(Cost, Vec<ParamSpec>)> {
+    let mut ops = CostOps::new(element_bytes, 0);
+    let c = recipe.projector()?;
+    let x = Shape::Tokens {
+        b: 1,
+        n: tokens,
+        d: c.d_in,
+    };
+    projector::forward(&mut ops, c, &x)?;
+    Ok(ops.finish())
+}
+
+/// Cost and inventory of the decoder for `tokens` new positions after `past`
+/// cached ones: prefill with `past == 0`, one decode step with `tokens == 1`.
+pub fn decoder_cost(
+    recipe: &Recipe,
+    tokens: usize,
+    past: usize,
+    element_bytes: usize,
+) -> Result<(Cost, Vec<ParamSpec>)> {
+    let mut ops = CostOps::new(element_bytes, past);
+    let c = &recipe.decoder()?.config;
+    let x = decoder::embed(&mut ops, c, &vec![0; tokens])?;
+    decoder::forward(&mut ops, c, &x)?;
+    Ok(ops.finish())
+}

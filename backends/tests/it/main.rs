@@ -1,0 +1,7 @@
+//! Integration tests: one binary, a module a topic.
+
+mod checkpoint;
+mod hub;
+mod image;
+mod parity;
+mod text;

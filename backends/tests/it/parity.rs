@@ -1,0 +1,260 @@
+//! Parity of the candle engine with timm and transformers: encoder features,
+//! projected visual tokens, last-position logits and greedy tokens.
+//!
+//! References are computed in f32 by `tools/fixtures/checkpoint_fixtures.py`
+//! from the same files.
+
+use std::path::{Path, PathBuf};
+
+use vlmbench_backends::backend::{
+    self, EngineOptions, Features, LoadOptions, LoadedModel, Precision,
+};
+use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
+use vlmbench_backends::image::Pixels;
+use vlmbench_backends::npy;
+use vlmbench_backends::recipe::Recipe;
+use vlmbench_backends::text::PromptTokens;
+use vlmbench_backends::weights::{Inventory, WeightSource};
+
+/// Largest error of encoder features relative to their maximum: 5e-4 on
+/// outputs of magnitude 10.
+const ENCODER_TOLERANCE: f32 = 5e-5;
+/// Largest error of logits and projected features relative to their maximum.
+const RELATIVE_TOLERANCE: f32 = 1e-3;
+/// Positions of the KV cache in these tests.
+const CONTEXT: usize = 64;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/checkpoints")
+        .join(name)
+}
+
+fn floats(path: &Path) -> (Vec<usize>, Vec<f32>) {
+    let array = npy::read_f32(path).unwrap();
+    (array.shape, array.data)
+}
+
+fn integers(path: &Path) -> Vec<i64> {
+    npy::read_i64(path).unwrap().data
+}
+
+fn pixels(path: &Path) -> Pixels {
+    let (shape, data) = floats(path);
+    let [1, channels, height, width] = shape[..] else {
+        panic!("{shape:?}")
+    };
+    Pixels {
+        data,
+        channels,
+        height,
+        width,
+    }
+}
+
+fn load(recipe: &Recipe, source: &dyn WeightSource, precision: Precision) -> Box<dyn LoadedModel> {
+    let options = EngineOptions {
+        device: "cpu".into(),
+        precision,
+        threads: 1,
+    };
+    let engine = backend::open("candle", &options).unwrap();
+    let inventory = Inventory::of(recipe).unwrap();
+    engine
+        .load(recipe, &inventory, source, LoadOptions { context: CONTEXT })
+        .unwrap()
+}
+
+fn open(name: &str) -> (Recipe, Box<dyn LoadedModel>) {
+    let folder = fixture(name);
+    let recipe = recipe_from_folder(&folder).unwrap();
+    let inventory = Inventory::of(&recipe).unwrap();
+    let source = CheckpointSource::open(&folder, &recipe, &inventory).unwrap();
+    let model = load(&recipe, &source, Precision::F32);
+    (recipe, model)
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, v| most.max(v.abs()))
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let worst = got
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(
+        worst <= tolerance,
+        "{what}: off by {worst}, largest value {}",
+        largest(expected)
+    );
+}
+
+/// Expected features as `(tokens, dim)`, from `[1, N, D]` or `[1, C, H, W]`.
+fn features(path: &Path) -> (usize, usize, Vec<f32>) {
+    let (shape, values) = floats(path);
+    match shape[..] {
+        [1, tokens, dim] => (tokens, dim, values),
+        [1, channels, height, width] => {
+            let tokens = height * width;
+            let rows = (0..tokens).flat_map(|t| (0..channels).map(move |c| c * tokens + t));
+            (tokens, channels, rows.map(|at| values[at]).collect())
+        }
+        _ => panic!("{shape:?}"),
+    }
+}
+
+#[track_caller]
+fn check_encoder(checkpoint: &str, suffixes: &[&str]) {
+    let (_, mut model) = open(checkpoint);
+    let reference = fixture(checkpoint).parent().unwrap().join("reference");
+    for suffix in suffixes {
+        let encoded = model
+            .encode(&pixels(&reference.join(format!("input{suffix}.npy"))))
+            .unwrap();
+        let (tokens, dim, expected) = features(&reference.join(format!("output{suffix}.npy")));
+        assert_eq!((encoded.tokens, encoded.dim), (tokens, dim));
+        assert!(
+            largest(&expected) > 1.0,
+            "a reference of zeros proves nothing"
+        );
+        let what = format!("{checkpoint}{suffix}");
+        assert_close(
+            &what,
+            &model.read(&encoded).unwrap(),
+            &expected,
+            ENCODER_TOLERANCE * largest(&expected),
+        );
+    }
+}
+
+#[test]
+fn fastvit_mci0_agrees_with_timm_at_every_size_and_layout() {
+    for layout in [
+        "timm-train",
+        "timm-inference",
+        "apple-train",
+        "apple-inference",
+    ] {
+        check_encoder(&format!("mci0/{layout}"), &["", "_96", "_70"]);
+    }
+}
+
+#[test]
+fn fastvithd_agrees_with_timm_at_every_size_and_layout() {
+    for layout in [
+        "timm-train",
+        "timm-inference",
+        "apple-train",
+        "apple-inference",
+    ] {
+        check_encoder(&format!("mci3/{layout}"), &["", "_96"]);
+    }
+}
+
+#[test]
+fn clip_agrees_with_transformers() {
+    check_encoder("clip/clip", &[""]);
+    check_encoder("clip/clip_vision_model", &[""]);
+}
+
+#[track_caller]
+fn check_model(checkpoint: &str, suffixes: &[&str]) {
+    let (recipe, mut model) = open(checkpoint);
+    let reference = fixture(checkpoint).parent().unwrap().join("reference");
+    for suffix in suffixes {
+        let file = |name: &str| reference.join(format!("{name}{suffix}.npy"));
+        let what = |part: &str| format!("{checkpoint}{suffix} {part}");
+        let mut images: Vec<Features> = Vec::new();
+        if recipe.encoder.is_some() {
+            let encoded = model.encode(&pixels(&file("input"))).unwrap();
+            let projected = model.project(&encoded).unwrap();
+            let (_, _, expected) = features(&file("image_features"));
+            let tolerance = RELATIVE_TOLERANCE * largest(&expected);
+            assert_close(
+                &what("features"),
+                &model.read(&projected).unwrap(),
+                &expected,
+                tolerance,
+            );
+            images.push(projected);
+        }
+        let tokens: Vec<usize> = images.iter().map(|image| image.tokens).collect();
+        let ids = integers(&file("input_ids"));
+        let prompt = PromptTokens::from_input_ids(&ids, recipe.image_token, &tokens).unwrap();
+        let (_, expected) = floats(&file("output"));
+        let logits = model.prefill(&prompt, &images).unwrap();
+        assert_close(
+            &what("logits"),
+            &logits,
+            &expected,
+            RELATIVE_TOLERANCE * largest(&expected),
+        );
+        if !file("greedy_ids").is_file() {
+            continue;
+        }
+        let mut next = argmax(&logits);
+        for (step, &expected) in integers(&file("greedy_ids")).iter().enumerate() {
+            assert_eq!(
+                i64::from(next),
+                expected,
+                "{}",
+                what(&format!("token {step}"))
+            );
+            next = argmax(&model.decode(next).unwrap());
+        }
+    }
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(index, _)| index as u32)
+}
+
+#[test]
+fn fastvlm_agrees_with_transformers_in_both_layouts() {
+    check_model("fastvlm/fast_vlm", &["", "_100"]);
+    check_model("fastvlm/llava_qwen2", &["", "_100"]);
+}
+
+#[test]
+fn llava_agrees_with_transformers_in_every_layout() {
+    check_model("llava/published", &[""]);
+    check_model("llava/transformers5", &[""]);
+}
+
+#[test]
+fn a_bare_tied_qwen2_agrees_with_transformers() {
+    check_model("qwen2/qwen2", &[""]);
+}
+
+#[test]
+fn seeded_weights_keep_activations_finite_and_alive() {
+    let mut recipe = recipe_from_folder(&fixture("fastvlm/fast_vlm")).unwrap();
+    recipe.decoder.as_mut().unwrap().config.layers = 24;
+    let ids = [5, 9, -200, 11];
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut model = load(&recipe, &SeededSource::new(1), precision);
+        let image = pixels(&fixture("fastvlm/reference/input.npy"));
+        let encoded = model.encode(&image).unwrap();
+        let read = model.read(&encoded).unwrap();
+        assert!(read.iter().all(|v| v.is_finite()), "{precision}");
+        let scale = largest(&read);
+        assert!(
+            (0.05..100.0).contains(&scale),
+            "{precision}: features up to {scale}"
+        );
+        let projected = model.project(&encoded).unwrap();
+        let prompt = PromptTokens::from_input_ids(&ids, None, &[projected.tokens]).unwrap();
+        let logits = model.prefill(&prompt, &[projected]).unwrap();
+        assert!(logits.iter().all(|v| v.is_finite()), "{precision}");
+        let scale = largest(&logits);
+        assert!(
+            (0.5..50.0).contains(&scale),
+            "{precision}: logits up to {scale}"
+        );
+    }
+}
