@@ -1,0 +1,341 @@
+//! `vlmbench latency MODEL`: one model, no experiment file.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use vlmbench_backends::backend::{EngineFacts, EngineOptions, Precision};
+use vlmbench_reports::record::LatencySample;
+use vlmbench_reports::stats::Estimate;
+use vlmbench_reports::summary::Figure;
+use vlmbench_reports::table::{Align, Column, Table, milliseconds};
+
+use super::Format;
+use crate::config::experiment::Latency;
+use crate::context::Context;
+use crate::error::{Failure, Outcome};
+use crate::machine;
+use crate::measure::clock::Monotonic;
+use crate::measure::latency::{Earlier, RepeatError, Workload as Inputs, repeat};
+use crate::measure::memory;
+use crate::measure::session::{Load, Session};
+use crate::model_ref;
+use crate::plan::{CaseCost, Workload};
+
+/// Arguments of `latency`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    pub model: String,
+    /// What to run it on
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Text tokens of the prompt, besides the visual ones
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub prompt_tokens: usize,
+    /// Tokens to generate, the first included
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub decode_tokens: usize,
+    /// Timed repetitions [default: until the median is known to 5 %, 50 or half a minute at most]
+    #[arg(long, value_name = "N")]
+    pub iterations: Option<u32>,
+    /// Repetitions that only warm up
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub warm_up: u32,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// What a single model is run on.
+#[derive(Debug, clap::Args)]
+pub struct EngineArgs {
+    /// Side of the square input in pixels [default: the recipe's own]
+    #[arg(long, value_name = "R")]
+    pub resolution: Option<usize>,
+    /// Precision of weights and activations: f32, f16 or bf16
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub precision: String,
+    /// Device
+    #[arg(long, value_name = "D", default_value = "cpu")]
+    pub device: String,
+    /// Engine
+    #[arg(long, value_name = "B", default_value = "candle")]
+    pub backend: String,
+    /// Worker threads [default: all cores]
+    #[arg(long, value_name = "T")]
+    pub threads: Option<usize>,
+}
+
+impl EngineArgs {
+    /// The engine's options; the harness's own threads follow them.
+    pub fn options(&self) -> Result<EngineOptions, Failure> {
+        let threads = self.threads.unwrap_or_else(machine::usable_threads);
+        machine::use_threads(threads.max(1));
+        Ok(EngineOptions {
+            device: self.device.clone(),
+            precision: self.precision.parse::<Precision>()?,
+            threads,
+        })
+    }
+
+    /// The recipe of a MODEL argument at the resolution asked for.
+    pub fn recipe(
+        &self,
+        model: &str,
+        ctx: &Context,
+    ) -> Result<vlmbench_backends::recipe::Recipe, Failure> {
+        let bar = ctx.terminal.spinner(format!("looking for {model}"));
+        let mut observe = ctx.terminal.downloads(&bar);
+        let recipe = model_ref::resolve(model, &ctx.configs, &ctx.hub, &mut observe)?.recipe;
+        bar.finish_and_clear();
+        Ok(match self.resolution {
+            Some(side) => recipe.at_resolution(side)?,
+            None => recipe,
+        })
+    }
+}
+
+/// A stage as JSON.
+#[derive(Debug, Serialize)]
+struct Stage {
+    /// Raw samples, milliseconds; decode steps of all repetitions in order.
+    samples_ms: Vec<f64>,
+    median_ms: Option<f64>,
+    /// Floating-point operations of one execution; null where none are counted.
+    flops: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimate: Option<Estimate>,
+}
+
+/// The measurement as JSON.
+#[derive(Debug, Serialize)]
+struct Measured<'a> {
+    model: &'a str,
+    weights: &'static str,
+    resolution: Option<usize>,
+    visual_tokens: Option<usize>,
+    prompt_tokens: Option<usize>,
+    decode_tokens: usize,
+    iterations: usize,
+    stages: BTreeMap<&'static str, Stage>,
+    /// Medians of the derived figures.
+    ttft_paper_ms: Option<f64>,
+    ttft_user_ms: Option<f64>,
+    ttft_paper_samples_ms: Vec<f64>,
+    ttft_user_samples_ms: Vec<f64>,
+    parameters: u64,
+    peak_rss_bytes: Option<u64>,
+    used: &'a EngineFacts,
+}
+
+/// Measures the model and prints its stages.
+pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
+    let latency = latency(&args)?;
+    let options = args.engine.options()?;
+    let recipe = args.engine.recipe(&args.model, ctx)?;
+    let workload = match recipe.decoder {
+        None => Workload::EncoderLatency(latency.clone()),
+        Some(_) => Workload::EndToEndLatency(latency.clone()),
+    };
+    let cost = CaseCost::of(&workload, &recipe, options.precision)?;
+    let available = machine::report().usable_memory_bytes();
+    if let Some(why) = memory::shortage(cost.memory_bytes(), available) {
+        return Err(Failure::Backend(vlmbench_backends::Error::Unavailable {
+            what: format!("memory for {} in {}", recipe.name, options.precision),
+            why,
+        }));
+    }
+    let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
+    memory::reset_peak();
+    let load = Load {
+        recipe: &recipe,
+        backend: &args.engine.backend,
+        options: &options,
+        context: cost.context,
+        hub: &ctx.hub,
+    };
+    let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
+    let inputs = Inputs::new(&session, &latency, 0)?;
+    let mut samples: Vec<LatencySample> = Vec::new();
+    let clock = Monotonic::start();
+    let earlier = Earlier::default();
+    let done = repeat(
+        &mut session,
+        &inputs,
+        &latency,
+        &earlier,
+        &clock,
+        &mut |r| {
+            let kind = if r.warm_up { "warm-up" } else { "repetition" };
+            bar.set_message(format!("{}: {kind} {}", recipe.name, r.iteration + 1));
+            if !r.warm_up {
+                samples.push(LatencySample {
+                    case: String::new(),
+                    launch: 0,
+                    iteration: r.iteration,
+                    warm_up: false,
+                    stages: r.stages,
+                    ttft_user_ns: r.ttft_user_ns,
+                });
+            }
+            Ok(())
+        },
+    );
+    done.map_err(|error| match error {
+        RepeatError::Measure(error) => Failure::Backend(*error.source),
+        RepeatError::Record(failure) => failure,
+    })?;
+    bar.finish_and_clear();
+    let of = |figure: Figure| -> Vec<f64> { samples.iter().filter_map(|s| figure.of(s)).collect() };
+    let (paper, user) = (of(Figure::TtftPaper), of(Figure::TtftUser));
+    let measured = Measured {
+        model: &recipe.name,
+        weights: session.facts().weights.source,
+        resolution: (recipe.resolution > 0).then_some(recipe.resolution),
+        visual_tokens: cost.visual_tokens,
+        prompt_tokens: cost.prompt_tokens,
+        decode_tokens: latency.decode_tokens,
+        iterations: samples.len(),
+        stages: stages(&samples, &cost),
+        ttft_paper_ms: Estimate::of(&paper).map(|e| e.median),
+        ttft_user_ms: Estimate::of(&user).map(|e| e.median),
+        ttft_paper_samples_ms: paper,
+        ttft_user_samples_ms: user,
+        parameters: cost.total_params(),
+        peak_rss_bytes: memory::peak_bytes(),
+        used: &session.engine,
+    };
+    match args.format {
+        Format::Json => ctx.print_json(&measured)?,
+        Format::Text => ctx.print(&text(&measured, ctx.terminal.width))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn latency(args: &Args) -> Result<Latency, Failure> {
+    let defaults = Latency::default();
+    let count = |name: &str, n: u64| match n {
+        0 => Err(Failure::Usage(format!("--{name} must be at least 1"))),
+        _ => Ok(()),
+    };
+    count("prompt-tokens", args.prompt_tokens as u64)?;
+    count("decode-tokens", args.decode_tokens as u64)?;
+    count("iterations", args.iterations.map_or(1, u64::from))?;
+    Ok(Latency {
+        prompt_tokens: args.prompt_tokens,
+        decode_tokens: args.decode_tokens,
+        warm_up: args.warm_up,
+        min_iterations: args.iterations.unwrap_or(defaults.min_iterations),
+        max_iterations: args.iterations.unwrap_or(defaults.max_iterations),
+        ..defaults
+    })
+}
+
+fn stages(samples: &[LatencySample], cost: &CaseCost) -> BTreeMap<&'static str, Stage> {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let one = |get: fn(&LatencySample) -> Option<u64>| -> Vec<f64> {
+        samples.iter().filter_map(get).map(ms).collect()
+    };
+    let decode = samples.iter().flat_map(|s| &s.stages.decode_ns);
+    let all = [
+        ("preprocess", one(|s| s.stages.preprocess_ns)),
+        ("encode", one(|s| s.stages.encode_ns)),
+        ("project", one(|s| s.stages.project_ns)),
+        ("prefill", one(|s| s.stages.prefill_ns)),
+        ("decode", decode.map(|ns| ms(*ns)).collect()),
+    ];
+    all.into_iter()
+        .map(|(name, samples_ms)| {
+            let estimate = Estimate::of(&samples_ms);
+            let stage = Stage {
+                median_ms: estimate.as_ref().map(|e| e.median),
+                flops: cost.stage(name).map(|s| s.flops),
+                estimate,
+                samples_ms,
+            };
+            (name, stage)
+        })
+        .collect()
+}
+
+fn text(m: &Measured<'_>, width: usize) -> String {
+    let column = |title: &str, align| Column {
+        title: title.into(),
+        align,
+        rank: 0,
+    };
+    let mut table = Table::new(vec![
+        column("stage", Align::Left),
+        column("median ms", Align::Right),
+        column("95 % interval", Align::Right),
+        column("n", Align::Right),
+        column("GFLOP", Align::Right),
+        column("GFLOP/s", Align::Right),
+    ]);
+    let order = ["preprocess", "encode", "project", "prefill", "decode"];
+    for name in order {
+        let Some((stage, e)) = m
+            .stages
+            .get(name)
+            .and_then(|s| Some((s, s.estimate.as_ref()?)))
+        else {
+            continue;
+        };
+        let gflop = stage.flops.map(|f| f as f64 / 1e9);
+        let digits = |v: f64| format!("{v:.1}");
+        table.push(vec![
+            name.into(),
+            milliseconds(e.median),
+            interval(e),
+            e.n.to_string(),
+            gflop.map(digits).unwrap_or_default(),
+            gflop
+                .map(|g| digits(g / e.median * 1e3))
+                .unwrap_or_default(),
+        ]);
+    }
+    let totals = [
+        ("ttft.paper", &m.ttft_paper_samples_ms),
+        ("ttft.user", &m.ttft_user_samples_ms),
+    ];
+    for (name, samples) in totals {
+        if let Some(e) = Estimate::of(samples) {
+            let cells = [
+                name.into(),
+                milliseconds(e.median),
+                interval(&e),
+                e.n.to_string(),
+            ];
+            let mut row = cells.to_vec();
+            row.extend([String::new(), String::new()]);
+            table.push(row);
+        }
+    }
+    let px = m.resolution.map(|r| format!(" @{r}px")).unwrap_or_default();
+    let visual = m.visual_tokens.map(|n| format!(", {n} visual tokens"));
+    let prompt = m.prompt_tokens.map(|n| format!(", {n} prompt tokens"));
+    let peak = m
+        .peak_rss_bytes
+        .map(|b| format!(", peak {:.2} GiB", b as f64 / f64::from(1 << 30)));
+    format!(
+        "{}{px}: {} weights{}{}, {} {} {} {}, {} threads{}\n\n{}",
+        m.model,
+        m.weights,
+        visual.unwrap_or_default(),
+        prompt.unwrap_or_default(),
+        m.used.engine,
+        m.used.version,
+        m.used.device,
+        m.used.precision,
+        m.used.threads,
+        peak.unwrap_or_default(),
+        table.to_text(width)
+    )
+}
+
+fn interval(e: &Estimate) -> String {
+    match &e.interval {
+        Some(i) => format!("{} to {}", milliseconds(i.low), milliseconds(i.high)),
+        None => "n < 6".into(),
+    }
+}

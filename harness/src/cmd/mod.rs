@@ -1,0 +1,171 @@
+//! The command line: one file per subcommand, and the one match that names
+//! them all.
+
+pub mod completions;
+pub mod doctor;
+pub mod encode;
+pub mod generate;
+pub mod latency;
+pub mod list;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod score;
+pub mod verify;
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::config::Configs;
+use crate::context::{Context, hub_options};
+use crate::error::{Exit, Failure, Outcome};
+use crate::terminal::{ColorChoice, Terminal};
+
+/// Accuracy against time to first token, for vision-language models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vlmbench",
+    version = long_version(),
+    about = "Accuracy against time to first token, for vision-language models",
+    after_help = after_help(),
+    propagate_version = false
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Folder with models/, suites/, experiments/ and published/; beats the embedded files
+    /// [default: ./configs if it exists]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub configs: Option<PathBuf>,
+    /// Never use the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// When to colour diagnostics
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: ColorChoice,
+    /// More diagnostics; repeat for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How data is written to standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Plan, measure, score, record, report; resumes an interrupted run
+    Run(run::Args),
+    /// Show the cases of an experiment with their costs, before anything runs
+    Plan(plan::Args),
+    /// List what this build and its configurations know
+    List(list::Args),
+    /// Show what this machine can run, and how to get the rest
+    Doctor(doctor::Args),
+    /// Measure one model, no experiment file
+    Latency(latency::Args),
+    /// Encode one image and print or save its features
+    Encode(encode::Args),
+    /// Answer a question about an image
+    Generate(generate::Args),
+    /// Compare a model's outputs with reference tensors
+    Verify(verify::Args),
+    /// Score answers made elsewhere
+    Score(score::Args),
+    /// Write tables and pictures over finished runs
+    Report(report::Args),
+    /// Print a shell completion script
+    Completions(completions::Args),
+}
+
+/// Parses the command line, runs the command, prints its failure, and returns
+/// the exit code.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no failure.
+            let exit = match error.use_stderr() {
+                true => Exit::Usage,
+                false => Exit::Ok,
+            };
+            // Whoever closed the pipe has read enough.
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let terminal = Terminal::detect(cli.global.color);
+    terminal.start_tracing(cli.global.verbose);
+    let exit = match run(cli, terminal) {
+        Ok(outcome) => outcome.exit(),
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                terminal.print_error(&message);
+            }
+            failure.exit()
+        }
+    };
+    tracing::debug!(exit = exit as u8, "done");
+    exit
+}
+
+fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
+    let ctx = Context {
+        configs: Configs::new(cli.global.configs.as_deref())?,
+        hub: hub_options(|name| std::env::var(name).ok(), cli.global.offline),
+        terminal,
+    };
+    match cli.command {
+        Command::Plan(args) => plan::run(args, &ctx),
+        Command::List(args) => list::run(args, &ctx),
+        Command::Doctor(args) => doctor::run(args, &ctx),
+        Command::Run(args) => self::run::run(args, &ctx),
+        Command::Latency(args) => latency::run(args, &ctx),
+        Command::Encode(args) => encode::run(args, &ctx),
+        Command::Generate(args) => generate::run(args, &ctx),
+        Command::Verify(args) => verify::run(args, &ctx),
+        Command::Score(args) => score::run(args, &ctx),
+        Command::Report(args) => report::run(args, &ctx),
+        Command::Completions(args) => completions::run(args, &ctx),
+    }
+}
+
+/// The whole command line, for completions and tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn long_version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let revision = crate::revision().unwrap_or("revision unknown");
+        format!("{} ({revision})", crate::VERSION)
+    });
+    &VERSION
+}
+
+fn after_help() -> String {
+    format!(
+        "{}\n\nEnvironment: NO_COLOR, RUST_LOG; Hugging Face's HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, \
+         HF_TOKEN, HF_HUB_OFFLINE.",
+        Exit::help()
+    )
+}

@@ -1,0 +1,73 @@
+//! `vlmbench report RUN...`: tables and pictures over run folders.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use vlmbench_reports::{report::Report, table};
+
+use super::Format;
+use crate::context::Context;
+use crate::error::{Failure, Outcome};
+
+/// Arguments of `report`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Folder to write to [default: the run folder, if there is one only]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Writes the report and prints its tables.
+pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
+    let out = match (&args.out, args.runs.as_slice()) {
+        (Some(out), _) => out.clone(),
+        (None, [run]) => run.clone(),
+        (None, _) => {
+            return Err(Failure::Usage(
+                "several runs need --out DIR for their common report".into(),
+            ));
+        }
+    };
+    let report = Report::read(&args.runs)?;
+    for run in report.runs.iter().filter(|run| run.torn) {
+        tracing::warn!(
+            run = %run.folder.display(),
+            "the last record is torn and was left out: the run was killed while writing it"
+        );
+    }
+    write(&report, &out, args.format, ctx)?;
+    Ok(Outcome::Done)
+}
+
+/// Writes a report into a folder and prints its tables and where its files
+/// are; `run` ends with it too.
+pub fn write(report: &Report, out: &Path, format: Format, ctx: &Context) -> Result<(), Failure> {
+    let files = report.write(out)?;
+    match format {
+        Format::Text => {
+            let mut text = table::terminal(report, ctx.terminal.width);
+            text.push_str(&format!("\nreport   {}\n", files.markdown.display()));
+            for picture in &files.pictures {
+                text.push_str(&format!("picture  {}\n", picture.png.display()));
+            }
+            ctx.print(&text)
+        }
+        Format::Json => ctx.print_json(&json!({
+            "report": files.markdown,
+            "csv": files.csv,
+            "parquet": files.parquet,
+            "pictures": files.pictures.iter().map(|picture| json!({
+                "title": picture.title,
+                "svg": picture.svg,
+                "png": picture.png,
+            })).collect::<Vec<_>>(),
+            "failed_samples": report.runs.iter().map(|r| r.failed_samples()).sum::<usize>(),
+        })),
+    }
+}

@@ -1,0 +1,252 @@
+//! Finding a configuration by name.
+//!
+//! The repository's `configs/` folder is inside the binary, so that a binary
+//! elsewhere knows the same models, suites and experiments. A name is looked
+//! up as a path first, then in the folder given with `--configs` (by default
+//! `./configs`, if it exists), then among the embedded files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+use serde::de::DeserializeOwned;
+
+use super::{ConfigError, nearest, yaml};
+
+static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../configs");
+
+/// What a configuration describes; each has its own folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    /// `configs/models/`: recipes.
+    Model,
+    /// `configs/suites/`: data sets, prompts, scoring.
+    Suite,
+    /// `configs/experiments/`: what to measure.
+    Experiment,
+    /// `configs/published/`: tables of papers.
+    Published,
+}
+
+impl ConfigKind {
+    /// Every kind.
+    pub const ALL: [ConfigKind; 4] = [
+        ConfigKind::Model,
+        ConfigKind::Suite,
+        ConfigKind::Experiment,
+        ConfigKind::Published,
+    ];
+
+    /// Folder below `configs/`.
+    pub fn folder(self) -> &'static str {
+        match self {
+            ConfigKind::Model => "models",
+            ConfigKind::Suite => "suites",
+            ConfigKind::Experiment => "experiments",
+            ConfigKind::Published => "published",
+        }
+    }
+
+    /// Singular, for messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            ConfigKind::Model => "model",
+            ConfigKind::Suite => "suite",
+            ConfigKind::Experiment => "experiment",
+            ConfigKind::Published => "published results",
+        }
+    }
+}
+
+/// A configuration's text and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name: the file's stem.
+    pub name: String,
+    /// The path, or `embedded:` and the path below `configs/`.
+    pub origin: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Found {
+    /// Parses the text.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        yaml::read(&self.origin, &self.text)
+    }
+}
+
+/// Where configurations are looked up.
+#[derive(Clone, Debug)]
+pub struct Configs {
+    folder: Option<PathBuf>,
+}
+
+impl Configs {
+    /// Looks up in `folder`, or in `./configs` if that exists, and then among
+    /// the embedded files.
+    pub fn new(folder: Option<&Path>) -> Result<Configs, ConfigError> {
+        match folder {
+            Some(path) if !path.is_dir() => Err(ConfigError::NoFolder { path: path.into() }),
+            Some(path) => Ok(Configs {
+                folder: Some(path.into()),
+            }),
+            None => {
+                let local = Path::new("configs");
+                Ok(Configs {
+                    folder: local.is_dir().then(|| local.into()),
+                })
+            }
+        }
+    }
+
+    /// Only the embedded files.
+    pub fn embedded() -> Configs {
+        Configs { folder: None }
+    }
+
+    /// The folder looked up before the embedded files.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// The configuration called `name`, which may be a path to a YAML file.
+    pub fn find(&self, kind: ConfigKind, name: &str) -> Result<Found, ConfigError> {
+        if is_yaml_path(name) {
+            return read_file(Path::new(name));
+        }
+        match self.origin(kind, name) {
+            Some(Origin::File(path)) => read_file(&path),
+            Some(Origin::Embedded(file)) => Ok(file),
+            None => {
+                let known: Vec<String> = self.names(kind).into_keys().collect();
+                Err(ConfigError::UnknownName {
+                    kind: kind.noun(),
+                    name: name.into(),
+                    nearest: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
+                    known,
+                })
+            }
+        }
+    }
+
+    /// Whether `name` is a known name or a path to a YAML file.
+    pub fn has(&self, kind: ConfigKind, name: &str) -> bool {
+        is_yaml_path(name) || self.origin(kind, name).is_some()
+    }
+
+    /// Every known name of a kind with where its file lies, sorted.
+    pub fn names(&self, kind: ConfigKind) -> BTreeMap<String, String> {
+        let mut names = BTreeMap::new();
+        if let Some(dir) = EMBEDDED.get_dir(kind.folder()) {
+            for file in dir.files() {
+                if let Some(name) = yaml_stem(file.path()) {
+                    names.insert(name, embedded_name(file.path()));
+                }
+            }
+        }
+        let Some(folder) = &self.folder else {
+            return names;
+        };
+        let entries = std::fs::read_dir(folder.join(kind.folder()));
+        for entry in entries.into_iter().flatten().flatten() {
+            let path = entry.path();
+            if let Some(name) = yaml_stem(&path) {
+                names.insert(name, path.display().to_string());
+            }
+        }
+        names
+    }
+
+    fn origin(&self, kind: ConfigKind, name: &str) -> Option<Origin> {
+        // A name is one path segment; anything else would reach out of the folder.
+        if name.is_empty() || name.contains(['/', '\\']) {
+            return None;
+        }
+        let file = format!("{name}.yaml");
+        let on_disk = self
+            .folder
+            .as_ref()
+            .map(|f| f.join(kind.folder()).join(&file))
+            .filter(|path| path.is_file());
+        if let Some(path) = on_disk {
+            return Some(Origin::File(path));
+        }
+        let file = EMBEDDED.get_file(format!("{}/{file}", kind.folder()))?;
+        Some(Origin::Embedded(Found {
+            name: name.into(),
+            origin: embedded_name(file.path()),
+            text: file.contents_utf8()?.into(),
+        }))
+    }
+}
+
+enum Origin {
+    File(PathBuf),
+    Embedded(Found),
+}
+
+fn embedded_name(path: &Path) -> String {
+    format!("embedded:configs/{}", path.display())
+}
+
+fn is_yaml_path(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+fn yaml_stem(path: &Path) -> Option<String> {
+    let is_yaml = path.extension().is_some_and(|e| e == "yaml");
+    let stem = path.file_stem()?.to_str()?;
+    is_yaml.then(|| stem.to_owned())
+}
+
+fn read_file(path: &Path) -> Result<Found, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let stem = path.file_stem().unwrap_or_default();
+    Ok(Found {
+        name: stem.to_string_lossy().into_owned(),
+        origin: path.display().to_string(),
+        text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_beats_the_embedded_one_of_the_same_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = dir.path().join("models");
+        std::fs::create_dir(&models).unwrap();
+        std::fs::write(models.join("fastvithd.yaml"), "mine").unwrap();
+        let configs = Configs::new(Some(dir.path())).unwrap();
+        let mine = configs.find(ConfigKind::Model, "fastvithd").unwrap();
+        assert_eq!(
+            (mine.name.as_str(), mine.text.as_str()),
+            ("fastvithd", "mine")
+        );
+        let other = configs.find(ConfigKind::Suite, "textvqa").unwrap();
+        assert_eq!(other.origin, "embedded:configs/suites/textvqa.yaml");
+        let by_path = models.join("fastvithd.yaml");
+        let by_path = configs.find(ConfigKind::Model, by_path.to_str().unwrap());
+        assert_eq!(by_path.unwrap().text, "mine");
+    }
+
+    #[test]
+    fn unknown_names_suggest_and_never_leave_the_folder() {
+        let configs = Configs::embedded();
+        let e = configs.find(ConfigKind::Suite, "textvq").unwrap_err();
+        assert!(e.to_string().contains("did you mean `textvqa`?"), "{e}");
+        assert!(
+            configs
+                .find(ConfigKind::Suite, "../suites/textvqa")
+                .is_err()
+        );
+        let e = Configs::new(Some(Path::new("/nonexistent"))).unwrap_err();
+        assert!(matches!(e, ConfigError::NoFolder { .. }));
+    }
+}

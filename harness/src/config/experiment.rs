@@ -1,0 +1,501 @@
+//! An experiment: which models, on what, measured how.
+//!
+//! [`ExperimentFile`] is what people write; [`Experiment`] is what it means,
+//! with defaults filled in and flags applied. The latter goes into the run's
+//! manifest, so it serialises to everything that decides what is measured.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use vlmbench_backends::backend::Precision;
+
+use super::ConfigError;
+
+/// An experiment as written in YAML.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentFile {
+    /// One line for listings.
+    pub about: String,
+    /// Models and the resolutions to run them at.
+    pub models: Vec<ModelEntry>,
+    /// Engines; `[candle]` by default.
+    pub backends: Option<Vec<String>>,
+    /// Devices; `[cpu]` by default.
+    pub devices: Option<Vec<String>>,
+    /// Precisions; `[f32]` by default.
+    pub precisions: Option<Vec<Precision>>,
+    /// Worker threads; all cores that the process may use by default.
+    pub threads: Option<usize>,
+    /// Seed of synthetic inputs; 0 by default.
+    pub seed: Option<u64>,
+    /// Latency workload; absent: latency is not measured.
+    pub latency: Option<LatencyFile>,
+    /// Quality workload; absent: quality is not measured.
+    pub quality: Option<QualityFile>,
+    /// Published results that the report sets beside the measured ones.
+    pub published: Option<PublishedJoin>,
+}
+
+/// A model of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// A name under `configs/models/`, a checkpoint folder, or a hub id.
+    pub model: String,
+    /// Input sides in pixels; empty: the recipe's own.
+    #[serde(default)]
+    pub resolutions: Vec<usize>,
+}
+
+/// The latency workload as written; absent keys take the defaults of
+/// [`Latency`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatencyFile {
+    /// Text tokens of the prompt, besides the visual ones.
+    pub prompt_tokens: Option<usize>,
+    /// Tokens to generate, the first included.
+    pub decode_tokens: Option<usize>,
+    /// Repetitions that are run and not counted.
+    pub warm_up: Option<u32>,
+    /// Repetitions at least.
+    pub min_iterations: Option<u32>,
+    /// Repetitions at most.
+    pub max_iterations: Option<u32>,
+    /// Seconds after which a case starts no further repetition, once it has
+    /// `min_iterations`.
+    pub budget_seconds: Option<f64>,
+    /// Stop when the half-width of the median's interval over the median is
+    /// below this.
+    pub target_relative_interval: Option<f64>,
+    /// The synthetic photograph.
+    pub image: Option<ImageSize>,
+}
+
+/// Size of an image in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSize {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+}
+
+/// The quality workload as written.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityFile {
+    /// Suites to ask.
+    pub suites: Vec<SuiteEntry>,
+    /// Generated tokens at most, in place of each profile's own limit.
+    pub max_new_tokens: Option<u32>,
+    /// Positions of the KV cache; 4096 by default, never more than the model
+    /// has.
+    pub context: Option<usize>,
+    /// Samples whose images are decoded ahead of the model; 8 by default.
+    pub decode_ahead: Option<usize>,
+}
+
+/// A suite of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteEntry {
+    /// A name under `configs/suites/`.
+    pub suite: String,
+    /// Profile id; the suite's first by default.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// A parquet file, a folder of shards, or a hub id with an optional
+    /// `@revision`; the suite's own hub id by default.
+    #[serde(default)]
+    pub data: Option<String>,
+    /// Split; the suite's own by default.
+    #[serde(default)]
+    pub split: Option<String>,
+    /// Only the first so many samples.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// Which published series the report joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedJoin {
+    /// A name under `configs/published/`.
+    pub file: String,
+    /// Series of that file; the first one makes the report's main picture.
+    pub series: Vec<String>,
+    /// Metric to join, in place of each series' own.
+    #[serde(default)]
+    pub metric: Option<String>,
+}
+
+/// A resolved experiment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Experiment {
+    /// Name: the file's stem.
+    pub name: String,
+    /// One line.
+    pub about: String,
+    /// Models, at least one.
+    pub models: Vec<ModelEntry>,
+    /// Engines, at least one.
+    pub backends: Vec<String>,
+    /// Devices, at least one.
+    pub devices: Vec<String>,
+    /// Precisions, at least one.
+    pub precisions: Vec<Precision>,
+    /// Worker threads, at least 1.
+    pub threads: usize,
+    /// Seed of synthetic inputs.
+    pub seed: u64,
+    /// Latency workload.
+    pub latency: Option<Latency>,
+    /// Quality workload.
+    pub quality: Option<Quality>,
+    /// Published results to join.
+    pub published: Option<PublishedJoin>,
+}
+
+/// A resolved latency workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// Text tokens of the prompt, besides the visual ones.
+    pub prompt_tokens: usize,
+    /// Tokens to generate, the first included; at least 1.
+    pub decode_tokens: usize,
+    /// Repetitions that are run and not counted.
+    pub warm_up: u32,
+    /// Repetitions at least, 1 or more.
+    pub min_iterations: u32,
+    /// Repetitions at most, `min_iterations` or more.
+    pub max_iterations: u32,
+    /// Seconds after which a case with `min_iterations` starts no further one.
+    pub budget_seconds: f64,
+    /// Half-width of the median's interval over the median that is enough.
+    pub target_relative_interval: f64,
+    /// The synthetic photograph.
+    pub image: ImageSize,
+}
+
+impl Default for Latency {
+    /// A photograph of a common size, a short question, a short answer, and
+    /// repetition for half a minute at most.
+    fn default() -> Latency {
+        Latency {
+            prompt_tokens: 32,
+            decode_tokens: 16,
+            warm_up: 2,
+            min_iterations: 5,
+            max_iterations: 50,
+            budget_seconds: 30.0,
+            target_relative_interval: 0.05,
+            image: ImageSize {
+                width: 1024,
+                height: 768,
+            },
+        }
+    }
+}
+
+/// A resolved quality workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quality {
+    /// Suites to ask, at least one.
+    pub suites: Vec<SuiteEntry>,
+    /// Generated tokens at most, in place of each profile's own limit.
+    pub max_new_tokens: Option<u32>,
+    /// Positions of the KV cache, if the model has as many.
+    pub context: usize,
+    /// Samples whose images are decoded ahead of the model, at least 1.
+    pub decode_ahead: usize,
+}
+
+/// What flags say; each beats the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Run folder. Not part of the experiment: it decides nothing that is
+    /// measured.
+    pub out: Option<PathBuf>,
+    /// Samples of every suite.
+    pub limit: Option<usize>,
+    /// The only engine.
+    pub backend: Option<String>,
+    /// The only device.
+    pub device: Option<String>,
+    /// Worker threads.
+    pub threads: Option<usize>,
+}
+
+impl Experiment {
+    /// Gives a file its meaning: flags first, then the file, then defaults.
+    /// `cores` is the number of threads that the process may use; `origin`
+    /// names the file in messages.
+    pub fn resolve(
+        name: &str,
+        origin: &str,
+        file: ExperimentFile,
+        flags: &Overrides,
+        cores: usize,
+    ) -> Result<Experiment, ConfigError> {
+        let only = |flag: &Option<String>| flag.as_ref().map(|one| vec![one.clone()]);
+        let or = |given: Option<Vec<String>>, default: &str| {
+            given.unwrap_or_else(|| vec![default.to_owned()])
+        };
+        let mut experiment = Experiment {
+            name: name.to_owned(),
+            about: file.about,
+            models: file.models,
+            backends: or(only(&flags.backend).or(file.backends), "candle"),
+            devices: or(only(&flags.device).or(file.devices), "cpu"),
+            precisions: file.precisions.unwrap_or_else(|| vec![Precision::F32]),
+            threads: flags.threads.or(file.threads).unwrap_or(cores),
+            seed: file.seed.unwrap_or(0),
+            latency: file.latency.map(Latency::from_file),
+            quality: file.quality.map(Quality::from_file),
+            published: file.published,
+        };
+        if let (Some(quality), Some(limit)) = (&mut experiment.quality, flags.limit) {
+            for suite in &mut quality.suites {
+                suite.limit = Some(limit);
+            }
+        }
+        experiment.check(origin)?;
+        Ok(experiment)
+    }
+
+    fn check(&self, origin: &str) -> Result<(), ConfigError> {
+        let must = Must { origin };
+        must.have("models", &self.models)?;
+        must.have("backends", &self.backends)?;
+        must.have("devices", &self.devices)?;
+        must.have("precisions", &self.precisions)?;
+        must.be("threads", self.threads, self.threads >= 1, "at least 1")?;
+        for model in &self.models {
+            let zero = model.resolutions.iter().find(|side| **side == 0);
+            must.be("resolutions", 0, zero.is_none(), "at least 1 pixel")?;
+        }
+        if let Some(latency) = &self.latency {
+            latency.check(&must)?;
+        }
+        if let Some(quality) = &self.quality {
+            must.have("quality.suites", &quality.suites)?;
+            let ahead = quality.decode_ahead;
+            must.be("quality.decode_ahead", ahead, ahead >= 1, "at least 1")?;
+            must.be(
+                "quality.max_new_tokens",
+                0,
+                quality.max_new_tokens != Some(0),
+                "at least 1",
+            )?;
+            must.be("quality.context", 0, quality.context >= 1, "at least 1")?;
+            let limits = quality.suites.iter().map(|suite| suite.limit);
+            let nothing = limits.into_iter().any(|limit| limit == Some(0));
+            must.be("limit", 0, !nothing, "at least 1 sample")?;
+        }
+        if let Some(published) = &self.published {
+            must.have("published.series", &published.series)?;
+        }
+        Ok(())
+    }
+}
+
+impl Latency {
+    /// Fills the keys that a file leaves out with the defaults.
+    pub fn from_file(file: LatencyFile) -> Latency {
+        let d = Latency::default();
+        let min = file.min_iterations.unwrap_or(d.min_iterations);
+        Latency {
+            prompt_tokens: file.prompt_tokens.unwrap_or(d.prompt_tokens),
+            decode_tokens: file.decode_tokens.unwrap_or(d.decode_tokens),
+            warm_up: file.warm_up.unwrap_or(d.warm_up),
+            min_iterations: min,
+            // Someone who asks for more than the default at least means it.
+            max_iterations: file.max_iterations.unwrap_or(d.max_iterations.max(min)),
+            budget_seconds: file.budget_seconds.unwrap_or(d.budget_seconds),
+            target_relative_interval: file
+                .target_relative_interval
+                .unwrap_or(d.target_relative_interval),
+            image: file.image.unwrap_or(d.image),
+        }
+    }
+
+    fn check(&self, must: &Must<'_>) -> Result<(), ConfigError> {
+        let Latency {
+            prompt_tokens,
+            decode_tokens,
+            warm_up: _,
+            min_iterations: min,
+            max_iterations: max,
+            budget_seconds: budget,
+            target_relative_interval: target,
+            image,
+        } = *self;
+        let key = |name: &str| format!("latency.{name}");
+        must.be(
+            &key("prompt_tokens"),
+            prompt_tokens,
+            prompt_tokens >= 1,
+            "at least 1",
+        )?;
+        must.be(
+            &key("decode_tokens"),
+            decode_tokens,
+            decode_tokens >= 1,
+            "at least 1",
+        )?;
+        must.be(&key("min_iterations"), min, min >= 1, "at least 1")?;
+        must.be(
+            &key("max_iterations"),
+            max,
+            max >= min,
+            "at least min_iterations",
+        )?;
+        let finite = budget.is_finite() && budget >= 0.0;
+        must.be(
+            &key("budget_seconds"),
+            budget,
+            finite,
+            "a number of seconds, 0 or more",
+        )?;
+        let share = (0.0..1.0).contains(&target);
+        let meaning = "a share of the median, at least 0 and below 1";
+        must.be(&key("target_relative_interval"), target, share, meaning)?;
+        let size = format!("{}x{}", image.width, image.height);
+        let some = image.width >= 1 && image.height >= 1;
+        must.be(&key("image"), size, some, "at least 1x1 pixels")
+    }
+}
+
+impl Quality {
+    fn from_file(file: QualityFile) -> Quality {
+        Quality {
+            suites: file.suites,
+            max_new_tokens: file.max_new_tokens,
+            context: file.context.unwrap_or(4096),
+            decode_ahead: file.decode_ahead.unwrap_or(8),
+        }
+    }
+}
+
+/// Checks of values, with the file for the message.
+struct Must<'a> {
+    origin: &'a str,
+}
+
+impl Must<'_> {
+    fn be(
+        &self,
+        key: &str,
+        value: impl std::fmt::Display,
+        holds: bool,
+        expected: &str,
+    ) -> Result<(), ConfigError> {
+        if holds {
+            return Ok(());
+        }
+        Err(ConfigError::Value {
+            file: self.origin.into(),
+            key: key.into(),
+            value: value.to_string(),
+            problem: format!("expected {expected}"),
+        })
+    }
+
+    fn have<T>(&self, key: &str, list: &[T]) -> Result<(), ConfigError> {
+        self.be(key, "empty", !list.is_empty(), "at least one entry")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::yaml;
+
+    fn resolve(text: &str, flags: &Overrides) -> Result<Experiment, ConfigError> {
+        let file = yaml::read("x.yaml", text)?;
+        Experiment::resolve("x", "x.yaml", file, flags, 6)
+    }
+
+    const MINIMAL: &str = "about: x\nmodels: [{model: fastvithd}]\n";
+
+    #[test]
+    fn defaults_fill_what_the_file_leaves_out() {
+        let e = resolve(MINIMAL, &Overrides::default()).unwrap();
+        assert_eq!(e.backends, ["candle"]);
+        assert_eq!(e.devices, ["cpu"]);
+        assert_eq!(e.precisions, [Precision::F32]);
+        assert_eq!((e.threads, e.seed), (6, 0));
+        assert_eq!((e.latency, e.quality), (None, None));
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let text = format!(
+            "{MINIMAL}backends: [a, b]\nthreads: 3\nquality: {{suites: [{{suite: textvqa, limit: 9}}, {{suite: mmmu}}]}}\n"
+        );
+        let flags = Overrides {
+            limit: Some(4),
+            backend: Some("c".into()),
+            device: Some("metal".into()),
+            threads: Some(1),
+            ..Overrides::default()
+        };
+        let e = resolve(&text, &flags).unwrap();
+        assert_eq!(
+            (e.backends, e.devices),
+            (vec!["c".into()], vec!["metal".into()])
+        );
+        assert_eq!(e.threads, 1);
+        let limits: Vec<_> = e.quality.unwrap().suites.iter().map(|s| s.limit).collect();
+        assert_eq!(limits, [Some(4), Some(4)]);
+        let e = resolve(&text, &Overrides::default()).unwrap();
+        assert_eq!((e.backends.len(), e.threads), (2, 3));
+        assert_eq!(e.quality.unwrap().suites[1].limit, None);
+    }
+
+    #[test]
+    fn values_that_cannot_work_name_key_and_file() {
+        let cases = [
+            ("threads: 0", "x.yaml: `threads` is 0, expected at least 1"),
+            (
+                "latency: {min_iterations: 0}",
+                "`latency.min_iterations` is 0",
+            ),
+            (
+                "latency: {min_iterations: 5, max_iterations: 4}",
+                "`latency.max_iterations` is 4",
+            ),
+            (
+                "latency: {budget_seconds: .inf}",
+                "`latency.budget_seconds` is inf",
+            ),
+            (
+                "latency: {target_relative_interval: 1.5}",
+                "interval` is 1.5",
+            ),
+            (
+                "latency: {image: {width: 0, height: 2}}",
+                "`latency.image` is 0x2",
+            ),
+            ("quality: {suites: []}", "`quality.suites` is empty"),
+            ("devices: []", "`devices` is empty"),
+        ];
+        for (line, expected) in cases {
+            let e = resolve(&format!("{MINIMAL}{line}\n"), &Overrides::default()).unwrap_err();
+            assert!(e.to_string().contains(expected), "{line}: {e}");
+        }
+    }
+
+    #[test]
+    fn the_resolved_experiment_serialises_every_number() {
+        let text = format!("{MINIMAL}latency: {{min_iterations: 70}}\n");
+        let e = resolve(&text, &Overrides::default()).unwrap();
+        let json = serde_json::to_value(&e).unwrap();
+        assert_eq!(json["latency"]["max_iterations"], 70);
+        assert_eq!(json["latency"]["warm_up"], 2);
+        assert_eq!(json["precisions"][0], "f32");
+    }
+}

@@ -1,0 +1,144 @@
+//! Where the samples of a suite come from: a parquet file, a folder of shards,
+//! or a data set on the hub.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vlmbench_backends::hub::{
+    self, Download, FileFilter, HubError, HubOptions, HubRequest, RepoKind, is_repo_id,
+};
+use vlmbench_suites::SuiteSpec;
+
+use crate::error::Failure;
+use crate::model_ref::split_revision;
+
+/// The data of a suite.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataRef {
+    /// A file or folder.
+    Path(PathBuf),
+    /// A data set on the hub.
+    Hub {
+        /// Its names, the first of which is fetched; any of them is taken from
+        /// the cache.
+        ids: Vec<String>,
+        /// Commit, tag or branch.
+        revision: String,
+    },
+}
+
+impl DataRef {
+    /// What `data` means for a suite; its own data set if absent.
+    pub fn parse(data: Option<&str>, spec: &SuiteSpec) -> DataRef {
+        let Some(text) = data else {
+            return DataRef::Hub {
+                ids: spec.hub.ids.clone(),
+                revision: spec.hub.revision.clone(),
+            };
+        };
+        let (id, _) = split_revision(text);
+        if Path::new(text).exists() || !is_repo_id(id) {
+            return DataRef::Path(text.into());
+        }
+        // The pinned commit belongs to the suite's own names only.
+        let own = spec.hub.ids.iter().any(|known| known == id);
+        let revision = match text.split_once('@') {
+            Some((_, revision)) => revision.to_owned(),
+            None if own => spec.hub.revision.clone(),
+            None => "main".to_owned(),
+        };
+        DataRef::Hub {
+            ids: vec![id.to_owned()],
+            revision,
+        }
+    }
+
+    /// The file or folder on disk, for [`vlmbench_suites::Dataset::open`]. A
+    /// hub data set that is not cached is fetched unless `hub` is offline.
+    pub fn locate(
+        &self,
+        spec: &SuiteSpec,
+        split: Option<&str>,
+        hub: &HubOptions,
+        observe: &mut dyn FnMut(Download<'_>),
+    ) -> Result<PathBuf, Failure> {
+        let (ids, revision) = match self {
+            DataRef::Path(path) if path.exists() => return Ok(path.clone()),
+            DataRef::Path(path) => {
+                return Err(Failure::Input {
+                    path: path.clone(),
+                    problem: "no such file or folder; give a parquet file, a folder of shards, \
+                              or a hub id ORG/NAME[@REVISION]"
+                        .into(),
+                });
+            }
+            DataRef::Hub { ids, revision } => (ids, revision),
+        };
+        let request = |id: &str| HubRequest {
+            id: id.into(),
+            kind: RepoKind::Dataset,
+            revision: revision.clone(),
+            files: FileFilter::Parquet {
+                config: spec.hub.config.clone(),
+                split: Some(split.unwrap_or(&spec.hub.split).to_owned()),
+            },
+        };
+        let cache_only = HubOptions {
+            offline: true,
+            ..hub.clone()
+        };
+        let mut first: Option<HubError> = None;
+        for id in ids {
+            match hub::resolve(&request(id), &cache_only, observe) {
+                Ok(snapshot) => return Ok(snapshot.dir),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        match (ids.first(), first) {
+            (Some(id), _) if !hub.offline => Ok(hub::resolve(&request(id), hub, observe)?.dir),
+            (_, Some(error)) => Err(error.into()),
+            (_, None) => Err(Failure::Input {
+                path: spec.id.clone().into(),
+                problem: "the suite names no hub data set; give --data".into(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigKind, Configs};
+
+    #[test]
+    fn data_is_a_path_unless_it_has_the_form_of_a_hub_id() {
+        let spec: SuiteSpec = Configs::embedded()
+            .find(ConfigKind::Suite, "textvqa")
+            .unwrap()
+            .parse()
+            .unwrap();
+        let hub = |id: &str, revision: &str| DataRef::Hub {
+            ids: vec![id.into()],
+            revision: revision.into(),
+        };
+        let own = &spec.hub.ids[0];
+        let pinned = &spec.hub.revision;
+        assert_eq!(DataRef::parse(Some(own), &spec), hub(own, pinned));
+        assert_eq!(DataRef::parse(Some("a/b"), &spec), hub("a/b", "main"));
+        assert_eq!(DataRef::parse(Some("a/b@c1"), &spec), hub("a/b", "c1"));
+        let path = "data/textvqa/x.parquet";
+        assert_eq!(
+            DataRef::parse(Some(path), &spec),
+            DataRef::Path(path.into())
+        );
+        let DataRef::Hub { ids, .. } = DataRef::parse(None, &spec) else {
+            panic!("not on the hub")
+        };
+        assert_eq!(ids, spec.hub.ids);
+        let missing = DataRef::Path("/nonexistent.parquet".into());
+        let hub = HubOptions::new("/nonexistent-cache");
+        let failure = missing.locate(&spec, None, &hub, &mut |_| {}).unwrap_err();
+        assert_eq!(failure.exit(), crate::error::Exit::Missing);
+    }
+}

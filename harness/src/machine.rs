@@ -1,0 +1,219 @@
+//! Facts about the machine, for the manifest and `doctor`.
+//!
+//! Linux says them under `/proc` and `/sys`; elsewhere a fact is `None` rather
+//! than a guess. Parsing is apart from reading, so that it is tested on texts
+//! of machines that the tests do not run on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+use vlmbench_reports::record::Machine;
+
+/// What `doctor` shows beyond the manifest's facts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MachineReport {
+    /// The manifest's facts.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// Memory that can be had without swapping, bytes.
+    pub available_memory_bytes: Option<u64>,
+    /// CPU frequency governor; anything but `performance` varies the clock.
+    pub governor: Option<String>,
+    /// Cores that a container may use, from its CPU quota.
+    pub container_cores: Option<f64>,
+    /// Memory that a container may use, bytes.
+    pub container_memory_bytes: Option<u64>,
+}
+
+/// Threads that the process may use: affinity and container quota count.
+pub fn usable_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Gives the harness's own parallel work (decoding, resizing) as many threads
+/// as the engine has. Only the first call of a process has an effect.
+pub fn use_threads(threads: usize) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    // Fails if the pool exists already, and then its size stands.
+    let _ = pool.build_global();
+}
+
+/// Facts for the manifest.
+pub fn machine() -> Machine {
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    Machine {
+        cpu_model: cpu_model(&cpuinfo),
+        cores: physical_cores(&cpuinfo),
+        threads: u32::try_from(usable_threads()).ok(),
+        memory_bytes: memory(&meminfo, "MemTotal"),
+        os: read("/etc/os-release")
+            .and_then(|text| os_name(&text))
+            .or_else(|| Some(std::env::consts::OS.to_owned())),
+        kernel: read("/proc/sys/kernel/osrelease"),
+        simd: simd(),
+    }
+}
+
+/// Everything known about the machine.
+pub fn report() -> MachineReport {
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    MachineReport {
+        machine: machine(),
+        available_memory_bytes: memory(&meminfo, "MemAvailable"),
+        governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        container_cores: read("/sys/fs/cgroup/cpu.max").and_then(|text| quota_cores(&text)),
+        container_memory_bytes: read("/sys/fs/cgroup/memory.max")
+            .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+            .and_then(|text| memory_limit(&text)),
+    }
+}
+
+impl MachineReport {
+    /// Memory that a model may take: what is available, or the container's
+    /// limit where that is less.
+    pub fn usable_memory_bytes(&self) -> Option<u64> {
+        let bounds = [self.available_memory_bytes, self.container_memory_bytes];
+        bounds.into_iter().flatten().min()
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Values of a key in `/proc/cpuinfo`'s `key : value` lines.
+fn values<'a>(cpuinfo: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+    cpuinfo.lines().filter_map(move |line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim())
+    })
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    // ARM kernels name the board, if anything.
+    let keys = ["model name", "Hardware", "Model"];
+    let mut found = keys.iter().filter_map(|key| values(cpuinfo, key).next());
+    found.next().map(str::to_owned)
+}
+
+/// Distinct pairs of package and core; hardware threads share both.
+fn physical_cores(cpuinfo: &str) -> Option<u32> {
+    let packages = values(cpuinfo, "physical id");
+    let cores: BTreeSet<_> = packages.zip(values(cpuinfo, "core id")).collect();
+    u32::try_from(cores.len()).ok().filter(|count| *count > 0)
+}
+
+/// A line of `/proc/meminfo`, which counts in KiB.
+fn memory(meminfo: &str, key: &str) -> Option<u64> {
+    let value = values(meminfo, key).next()?;
+    let kib: u64 = value.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn os_name(release: &str) -> Option<String> {
+    let line = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
+/// `QUOTA PERIOD` in microseconds, or `max`.
+fn quota_cores(cpu_max: &str) -> Option<f64> {
+    let (quota, period) = cpu_max.split_once(' ')?;
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.trim().parse().ok()?);
+    (period > 0.0).then(|| quota / period)
+}
+
+/// Bytes, or `max`; the first control-group version writes a huge number for
+/// no limit.
+fn memory_limit(text: &str) -> Option<u64> {
+    let bytes: u64 = text.trim().parse().ok()?;
+    (bytes < 1 << 60).then_some(bytes)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn simd() -> Vec<String> {
+    let found = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    let present = found.iter().filter(|(_, has)| *has);
+    present.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn simd() -> Vec<String> {
+    let found = [
+        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+        ("fp16", std::arch::is_aarch64_feature_detected!("fp16")),
+        ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
+        (
+            "dotprod",
+            std::arch::is_aarch64_feature_detected!("dotprod"),
+        ),
+        ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
+        ("sve", std::arch::is_aarch64_feature_detected!("sve")),
+    ];
+    let present = found.iter().filter(|(_, has)| *has);
+    present.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn simd() -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPUINFO: &str = "\
+processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t: 0\n
+processor\t: 1\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t: 0\n
+processor\t: 2\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t: 1\n";
+
+    #[test]
+    fn hardware_threads_of_one_core_count_once() {
+        assert_eq!(physical_cores(CPUINFO), Some(2));
+        assert_eq!(physical_cores("processor : 0\n"), None);
+        assert_eq!(cpu_model(CPUINFO).as_deref(), Some("Some CPU @ 2.00GHz"));
+    }
+
+    #[test]
+    fn units_and_limits() {
+        let meminfo = "MemTotal:       16384 kB\nMemAvailable:    1024 kB\n";
+        assert_eq!(memory(meminfo, "MemTotal"), Some(16 << 20));
+        assert_eq!(memory(meminfo, "MemAvailable"), Some(1 << 20));
+        assert_eq!(memory(meminfo, "SwapTotal"), None);
+        assert_eq!(quota_cores("150000 100000"), Some(1.5));
+        assert_eq!(quota_cores("max 100000"), None);
+        assert_eq!(memory_limit("1073741824"), Some(1 << 30));
+        assert_eq!(memory_limit("max"), None);
+        assert_eq!(memory_limit("9223372036854771712"), None);
+        let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n";
+        assert_eq!(os_name(release).as_deref(), Some("Debian GNU/Linux 12"));
+    }
+
+    #[test]
+    fn a_model_may_take_the_smaller_of_both_bounds() {
+        let mut report = report();
+        report.available_memory_bytes = Some(8);
+        report.container_memory_bytes = Some(6);
+        assert_eq!(report.usable_memory_bytes(), Some(6));
+        report.container_memory_bytes = None;
+        assert_eq!(report.usable_memory_bytes(), Some(8));
+        assert!(usable_threads() >= 1);
+    }
+}

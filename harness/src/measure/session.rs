@@ -1,0 +1,197 @@
+//! A model loaded and ready: engine, weights, tokenizer, recipe.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use vlmbench_backends::backend::{
+    self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts,
+};
+use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
+use vlmbench_backends::generate::Runner;
+use vlmbench_backends::hub::{Download, HubOptions};
+use vlmbench_backends::recipe::{Recipe, Weights};
+use vlmbench_backends::text::{HfTokenizer, PlaceholderTokenizer, Tokenizer};
+use vlmbench_backends::weights::{Inventory, Part, WeightSource};
+use vlmbench_reports::record::{self, Component, StageCost, Used};
+
+use crate::error::Failure;
+use crate::model_ref::{WeightsFolder, weights_folder};
+use crate::plan::CaseCost;
+
+/// The file that a checkpoint's tokenizer is read from.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// What to load.
+pub struct Load<'a> {
+    /// The recipe at the resolution to run.
+    pub recipe: &'a Recipe,
+    /// Engine name.
+    pub backend: &'a str,
+    /// What the engine is to run on.
+    pub options: &'a EngineOptions,
+    /// Positions of the KV cache.
+    pub context: usize,
+    /// The hub, for weights that are there.
+    pub hub: &'a HubOptions,
+}
+
+/// A loaded model with all that requests need.
+pub struct Session {
+    /// The model.
+    pub model: Box<dyn LoadedModel>,
+    /// Its recipe.
+    pub recipe: Recipe,
+    /// Its tokenizer; a placeholder for seeded weights.
+    pub tokenizer: Box<dyn Tokenizer>,
+    /// What the engine really uses.
+    pub engine: EngineFacts,
+    /// Folder or hub id of the weights; empty for seeded ones.
+    origin: String,
+    /// The checkpoint folder, if it lacks the tokenizer that its answers need.
+    no_tokenizer: Option<PathBuf>,
+}
+
+impl Session {
+    /// Loads a model; `observe` hears of downloads.
+    pub fn open(
+        load: &Load<'_>,
+        observe: &mut dyn FnMut(Download<'_>),
+    ) -> Result<Session, Failure> {
+        let engine = backend::open(load.backend, load.options)?;
+        let mut recipe = load.recipe.clone();
+        let options = LoadOptions {
+            context: load.context,
+        };
+        let found = weights_folder(&recipe.weights, load.hub, observe)?;
+        if let Some(folder) = &found {
+            adopt(&mut recipe, &folder.dir);
+        }
+        let inventory = Inventory::of(&recipe)?;
+        let source: Box<dyn WeightSource> = match (&recipe.weights, &found) {
+            (_, Some(folder)) => {
+                Box::new(CheckpointSource::open(&folder.dir, &recipe, &inventory)?)
+            }
+            (Weights::Seeded(seed), None) => Box::new(SeededSource::new(*seed)),
+            (_, None) => {
+                return Err(Failure::Internal(
+                    "weights that are not seeded have no folder".into(),
+                ));
+            }
+        };
+        let model = engine.load(&recipe, &inventory, source.as_ref(), options)?;
+        let tokenizer: Box<dyn Tokenizer> = match &found {
+            Some(folder) if folder.dir.join(TOKENIZER).is_file() => Box::new(
+                HfTokenizer::from_dir(&folder.dir).map_err(vlmbench_backends::Error::from)?,
+            ),
+            _ => Box::new(
+                PlaceholderTokenizer::new(placeholder_vocab(&recipe))
+                    .map_err(vlmbench_backends::Error::from)?,
+            ),
+        };
+        recipe.image_token = recipe.image_token.or(tokenizer.special().image);
+        let lacks = |f: &WeightsFolder| !f.dir.join(TOKENIZER).is_file();
+        let no_tokenizer = found.as_ref().filter(|f| lacks(f)).map(|f| f.dir.clone());
+        Ok(Session {
+            model,
+            tokenizer,
+            engine: engine.facts().clone(),
+            origin: found.map(|f| f.origin).unwrap_or_default(),
+            no_tokenizer,
+            recipe,
+        })
+    }
+
+    /// Checks that text can become tokens: seeded weights take the placeholder,
+    /// a checkpoint needs its own tokenizer. Token ids made elsewhere need none.
+    pub fn require_tokenizer(&self) -> Result<(), Failure> {
+        match &self.no_tokenizer {
+            None => Ok(()),
+            Some(folder) => Err(Failure::Input {
+                path: folder.join(TOKENIZER),
+                problem: "no such file; put the checkpoint's tokenizer.json beside its weights"
+                    .into(),
+            }),
+        }
+    }
+
+    /// Runs requests on the model.
+    pub fn runner(&mut self) -> Runner<'_> {
+        Runner {
+            model: self.model.as_mut(),
+            recipe: &self.recipe,
+            tokenizer: self.tokenizer.as_ref(),
+        }
+    }
+
+    /// Where the weights came from, for a record.
+    pub fn weights(&self, digests: &BTreeMap<String, String>) -> record::Weights {
+        match self.recipe.weights {
+            Weights::Seeded(seed) => record::Weights::Seeded { seed },
+            _ => record::Weights::Checkpoint {
+                origin: self.origin.clone(),
+                digests: digests.clone(),
+            },
+        }
+    }
+
+    /// What the engine really uses, for a record.
+    pub fn used(&self) -> Used {
+        Used {
+            threads: u32::try_from(self.engine.threads).ok(),
+            device: self.engine.device.clone(),
+            dtype: self.engine.precision.to_string(),
+            simd: vec![self.engine.simd.clone()],
+        }
+    }
+
+    /// Parameters by component, for a record.
+    pub fn components(&self) -> BTreeMap<String, Component> {
+        let component = |(part, parameters): &(Part, u64)| {
+            let name = match part {
+                Part::Vision => "encoder",
+                Part::Projector => "projector",
+                Part::Decoder => "decoder",
+            };
+            let parameters = *parameters;
+            (name.to_owned(), Component { parameters })
+        };
+        self.facts().params.iter().map(component).collect()
+    }
+
+    /// Static facts of the loaded model.
+    pub fn facts(&self) -> &ModelFacts {
+        self.model.facts()
+    }
+}
+
+/// The placeholder maps bytes to ids, so it needs 256 of them.
+fn placeholder_vocab(recipe: &Recipe) -> usize {
+    let vocab = recipe.decoder.as_ref().map(|d| d.config.vocab);
+    vocab.unwrap_or(0).max(256)
+}
+
+/// What only the files know: whether the output head is a matrix of its own
+/// (the flag in published configs is sometimes wrong) and how many rows the
+/// vocabulary was padded to. A recipe in YAML takes both from the checkpoint.
+fn adopt(recipe: &mut Recipe, folder: &Path) {
+    let Ok(own) = recipe_from_folder(folder) else {
+        return;
+    };
+    recipe.image_token = recipe.image_token.or(own.image_token);
+    if let (Some(decoder), Some(own)) = (&mut recipe.decoder, own.decoder) {
+        decoder.config.tied = own.config.tied;
+        decoder.config.vocab = own.config.vocab;
+    }
+}
+
+/// The stages of a case's cost, for a record.
+pub fn recorded_stages(cost: &CaseCost) -> BTreeMap<String, StageCost> {
+    let stage = |s: &crate::plan::StageFigures| {
+        let cost = StageCost {
+            flops: s.flops,
+            bytes: Some(s.bytes),
+        };
+        (s.stage.to_owned(), cost)
+    };
+    cost.stages.iter().map(stage).collect()
+}

@@ -1,0 +1,345 @@
+//! From an experiment to its cases, before anything is loaded.
+//!
+//! A case is one cell of the experiment: workload, model at a resolution,
+//! engine, device and precision. What can be known without weights is known
+//! here: visual tokens, FLOPs per stage, parameters, memory. A case that
+//! cannot run (a missing folder, a resolution that the encoder does not admit)
+//! stays in the plan with its reason; a misspelt name is an error.
+
+mod case;
+mod cost;
+
+pub use case::{Case, CaseId, CaseState, QualityCase, Ready, SuiteSelection, Workload};
+pub use cost::{CaseCost, PartParams, StageFigures};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+use vlmbench_backends::backend::{BACKENDS, EngineOptions, Precision};
+use vlmbench_backends::hub::{Download, HubOptions};
+use vlmbench_backends::recipe::{Recipe, Weights};
+use vlmbench_reports::published::{Published, Series};
+use vlmbench_suites::{Suite, SuiteSpec};
+
+use crate::config::{ConfigError, ConfigKind, Configs, Experiment, nearest};
+use crate::data_ref::DataRef;
+use crate::error::{Failure, chain};
+use crate::model_ref::{self, Definition};
+
+/// What an experiment comes to.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Cases in the order of execution: latency first, then suite by suite.
+    pub cases: Vec<Case>,
+    /// Published series to copy into the run, the main one first.
+    pub published: Vec<Series>,
+    /// What the experiment's names mean.
+    pub definitions: Definitions,
+}
+
+/// What the names in an experiment mean, for the manifest: an experiment is
+/// the same only if its recipes and profiles are.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Definitions {
+    /// Models that were found.
+    pub models: BTreeMap<String, Definition>,
+    /// Suites.
+    pub suites: BTreeMap<String, SuiteSpec>,
+}
+
+/// What planning reads besides the experiment.
+pub struct Sources<'a> {
+    /// Recipes, suites, published tables.
+    pub configs: &'a Configs,
+    /// Hub and its cache; offline here means that planning fetches nothing.
+    pub hub: &'a HubOptions,
+}
+
+impl Plan {
+    /// Expands an experiment. Hub checkpoints named by id are fetched for
+    /// their configuration unless `sources.hub` is offline.
+    ///
+    /// # Errors
+    /// Names that exist nowhere, two cases with one id, an empty plan.
+    pub fn build(
+        experiment: &Experiment,
+        sources: &Sources<'_>,
+        observe: &mut dyn FnMut(Download<'_>),
+    ) -> Result<Plan, Failure> {
+        for backend in &experiment.backends {
+            known_backend(backend)?;
+        }
+        let published = published(experiment, sources.configs)?;
+        let mut definitions = Definitions::default();
+        let suites = suites(experiment, sources.configs, &mut definitions)?;
+        let models = models(experiment, sources, &mut definitions, observe)?;
+
+        let mut cases = Vec::new();
+        let workloads = experiment.latency.iter().map(Asked::Latency);
+        for asked in workloads.chain(suites.iter().map(Asked::Suite)) {
+            for (model, variants) in &models {
+                for variant in variants {
+                    for engine in engines(experiment) {
+                        cases.push(case::build(&asked, experiment, model, variant, engine));
+                    }
+                }
+            }
+        }
+        if cases.is_empty() {
+            return Err(Failure::NothingSelected {
+                what: format!("experiment `{}`", experiment.name),
+                hint: "add `latency: {}` or `quality: {suites: [...]}`".into(),
+            });
+        }
+        unique(&cases, experiment)?;
+        Ok(Plan {
+            cases,
+            published,
+            definitions,
+        })
+    }
+
+    /// The experiment as it goes into the manifest: with what its names mean.
+    pub fn manifest_experiment(&self, experiment: &Experiment) -> Result<Value, Failure> {
+        let internal = |e: serde_json::Error| Failure::Internal(e.to_string());
+        let mut value = serde_json::to_value(experiment).map_err(internal)?;
+        value["definitions"] = serde_json::to_value(&self.definitions).map_err(internal)?;
+        Ok(value)
+    }
+
+    /// Case ids in order.
+    pub fn ids(&self) -> Vec<String> {
+        self.cases.iter().map(|c| c.id.to_string()).collect()
+    }
+}
+
+/// A workload asked for, with what it needs.
+pub(crate) enum Asked<'a> {
+    Latency(&'a crate::config::experiment::Latency),
+    Suite(&'a SuiteSelection),
+}
+
+/// A model at one resolution, or why it cannot be had.
+pub(crate) struct Variant {
+    /// Side asked for or the recipe's own; `None` if neither is known.
+    pub(crate) resolution: Option<usize>,
+    pub(crate) recipe: Result<Recipe, String>,
+}
+
+/// An engine on a device.
+#[derive(Clone, Copy)]
+pub(crate) struct Engine<'a> {
+    pub(crate) backend: &'a str,
+    pub(crate) device: &'a str,
+    pub(crate) precision: Precision,
+}
+
+impl Engine<'_> {
+    pub(crate) fn options(&self, threads: usize) -> EngineOptions {
+        EngineOptions {
+            device: self.device.to_owned(),
+            precision: self.precision,
+            threads,
+        }
+    }
+}
+
+fn engines(experiment: &Experiment) -> Vec<Engine<'_>> {
+    let mut engines = Vec::new();
+    for backend in &experiment.backends {
+        for device in &experiment.devices {
+            for &precision in &experiment.precisions {
+                engines.push(Engine {
+                    backend,
+                    device,
+                    precision,
+                });
+            }
+        }
+    }
+    engines
+}
+
+/// Why an engine cannot run on a device, if it cannot.
+pub(crate) fn missing_device(backend: &str, device: &str) -> Option<String> {
+    let entry = BACKENDS.iter().find(|b| b.name == backend)?;
+    let devices = (entry.devices)();
+    match devices.iter().find(|d| d.name == device) {
+        Some(found) => {
+            let why = found.missing.as_ref()?;
+            Some(format!("device `{device}` is not available: {why}"))
+        }
+        None => {
+            let known: Vec<&str> = devices.iter().map(|d| d.name.as_str()).collect();
+            Some(format!(
+                "backend `{backend}` has no device `{device}`; it has {}",
+                known.join(", ")
+            ))
+        }
+    }
+}
+
+fn known_backend(name: &str) -> Result<(), ConfigError> {
+    let known: Vec<&str> = BACKENDS.iter().map(|b| b.name).collect();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    Err(ConfigError::UnknownName {
+        kind: "backend",
+        name: name.into(),
+        nearest: nearest(name, known.iter().copied()).map(str::to_owned),
+        known: known.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+type Models = Vec<(String, Vec<Variant>)>;
+
+fn models(
+    experiment: &Experiment,
+    sources: &Sources<'_>,
+    definitions: &mut Definitions,
+    observe: &mut dyn FnMut(Download<'_>),
+) -> Result<Models, Failure> {
+    let mut models = Vec::new();
+    for entry in &experiment.models {
+        let asked: Vec<Option<usize>> = match entry.resolutions.as_slice() {
+            [] => vec![None],
+            sides => sides.iter().copied().map(Some).collect(),
+        };
+        let found = model_ref::resolve(&entry.model, sources.configs, sources.hub, observe);
+        let variants = match found {
+            Ok(found) => {
+                definitions
+                    .models
+                    .insert(entry.model.clone(), found.definition);
+                asked
+                    .into_iter()
+                    .map(|side| variant(&found.recipe, side))
+                    .collect()
+            }
+            Err(failure) if model_ref::is_misspelt(&failure) => return Err(failure),
+            Err(failure) => asked
+                .into_iter()
+                .map(|resolution| Variant {
+                    resolution,
+                    recipe: Err(chain(&failure)),
+                })
+                .collect(),
+        };
+        models.push((entry.model.clone(), variants));
+    }
+    Ok(models)
+}
+
+fn variant(recipe: &Recipe, side: Option<usize>) -> Variant {
+    let own = (recipe.resolution > 0).then_some(recipe.resolution);
+    let at = match side {
+        None => Ok(recipe.clone()),
+        Some(side) => recipe.clone().at_resolution(side),
+    };
+    Variant {
+        resolution: side.or(own),
+        recipe: at.map_err(|e| chain(&e)),
+    }
+}
+
+fn suites(
+    experiment: &Experiment,
+    configs: &Configs,
+    definitions: &mut Definitions,
+) -> Result<Vec<SuiteSelection>, Failure> {
+    let mut selections = Vec::new();
+    for entry in experiment.quality.iter().flat_map(|q| &q.suites) {
+        let spec = suite_spec(&entry.suite, configs)?;
+        let profile = match (&entry.profile, spec.profiles.first()) {
+            (Some(profile), _) => profile.clone(),
+            (None, Some(first)) => first.id.clone(),
+            (None, None) => String::new(),
+        };
+        // Fails on an unknown profile, with the known ones.
+        Suite::new(&spec, &profile)?;
+        definitions.suites.insert(spec.id.clone(), spec.clone());
+        selections.push(SuiteSelection {
+            profile,
+            data: DataRef::parse(entry.data.as_deref(), &spec),
+            split: entry.split.clone(),
+            limit: entry.limit,
+            spec,
+        });
+    }
+    Ok(selections)
+}
+
+/// Reads and checks the definition of a suite.
+pub fn suite_spec(name: &str, configs: &Configs) -> Result<SuiteSpec, ConfigError> {
+    let found = configs.find(ConfigKind::Suite, name)?;
+    let spec: SuiteSpec = found.parse()?;
+    spec.check().map_err(|source| ConfigError::Suite {
+        file: found.origin,
+        source,
+    })?;
+    Ok(spec)
+}
+
+fn published(experiment: &Experiment, configs: &Configs) -> Result<Vec<Series>, ConfigError> {
+    let Some(join) = &experiment.published else {
+        return Ok(Vec::new());
+    };
+    let found = configs.find(ConfigKind::Published, &join.file)?;
+    let file: Published = found.parse()?;
+    file.check().map_err(|source| ConfigError::Published {
+        file: found.origin.clone(),
+        source,
+    })?;
+    let pick = |id: &String| {
+        let unusable = |source| ConfigError::Published {
+            file: found.origin.clone(),
+            source,
+        };
+        let mut series = file.series(id).map_err(unusable)?;
+        if let Some(metric) = &join.metric {
+            let known: BTreeSet<&String> = series
+                .points
+                .iter()
+                .flat_map(|p| p.metrics.keys())
+                .collect();
+            if !known.contains(metric) {
+                return Err(ConfigError::UnknownName {
+                    kind: "published metric",
+                    name: metric.clone(),
+                    nearest: nearest(metric, known.iter().map(|k| k.as_str())).map(str::to_owned),
+                    known: known.into_iter().cloned().collect(),
+                });
+            }
+            series.metric = Some(metric.clone());
+            series.metric_definition = None;
+        }
+        Ok(series)
+    };
+    join.series.iter().map(pick).collect()
+}
+
+/// Two cases with one id could not be told apart in the record.
+fn unique(cases: &[Case], experiment: &Experiment) -> Result<(), ConfigError> {
+    let mut seen = BTreeSet::new();
+    match cases.iter().find(|case| !seen.insert(case.id.to_string())) {
+        None => Ok(()),
+        Some(twice) => Err(ConfigError::Value {
+            file: experiment.name.clone(),
+            key: "models".into(),
+            value: format!("planning {} twice", twice.id),
+            problem: "list each model, resolution, suite and engine once, and give folders \
+                      different names"
+                .into(),
+        }),
+    }
+}
+
+/// Whether weights are seeded, so that answers mean nothing.
+pub(crate) fn is_seeded(recipe: &Recipe) -> bool {
+    matches!(recipe.weights, Weights::Seeded(_))
+}
+
+#[cfg(test)]
+mod tests;

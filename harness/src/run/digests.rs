@@ -1,0 +1,147 @@
+//! Digests of what a run reads: weights and data, by file.
+//!
+//! They go into the manifest before the first case, and a resumed run must
+//! read the same bytes. Files that are not there yet (a checkpoint still to be
+//! fetched) have none; loading them is the case's business.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use vlmbench_backends::hub::HubOptions;
+use vlmbench_backends::recipe::{Recipe, Weights};
+use vlmbench_suites::{Dataset, OpenOptions, sha256_file};
+
+use super::offline;
+use crate::error::Failure;
+use crate::model_ref::weights_folder;
+use crate::plan::{Plan, Workload};
+
+/// Digests by file, data and weights apart.
+#[derive(Default)]
+pub(super) struct Digests {
+    data: BTreeMap<String, String>,
+    weights: Vec<(Weights, BTreeMap<String, String>)>,
+}
+
+impl Digests {
+    /// Hashes every file of the plan that is on this machine, each once.
+    pub(super) fn of(plan: &Plan, hub: &HubOptions) -> Digests {
+        let hub = offline(hub);
+        let mut digests = Digests::default();
+        for case in &plan.cases {
+            let Some(ready) = case.ready() else { continue };
+            let weights = &ready.recipe.weights;
+            if digests.weights.iter().all(|(known, _)| known != weights) {
+                let found = weights_folder(weights, &hub, &mut |_| {});
+                let files = match found {
+                    Ok(Some(folder)) => weight_files(&folder.dir),
+                    _ => Vec::new(),
+                };
+                digests.weights.push((weights.clone(), hash(&files)));
+            }
+            if let Workload::Quality(quality) = &case.workload {
+                let selection = &quality.suite;
+                let split = selection.split.as_deref();
+                let path = (selection.data).locate(&selection.spec, split, &hub, &mut |_| {});
+                let options = OpenOptions {
+                    split: selection.split.clone(),
+                    limit: selection.limit,
+                    ..OpenOptions::default()
+                };
+                let Ok(path) = path else { continue };
+                if let Ok(dataset) = Dataset::open(&selection.spec, &path, &options) {
+                    let mut new: Vec<PathBuf> =
+                        dataset.files().iter().map(|f| f.to_path_buf()).collect();
+                    new.retain(|f| !digests.data.contains_key(&f.display().to_string()));
+                    digests.data.extend(hash(&new));
+                }
+            }
+        }
+        digests
+    }
+
+    /// The digests of a recipe's weight files.
+    pub(super) fn weights(&self, recipe: &Recipe) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let found = self.weights.iter().find(|(w, _)| *w == recipe.weights);
+        found.map_or(&NONE, |(_, digests)| digests)
+    }
+
+    /// All of them, for the manifest.
+    pub(super) fn all(&self) -> BTreeMap<String, String> {
+        let mut all = self.data.clone();
+        for (_, digests) in &self.weights {
+            all.extend(digests.clone());
+        }
+        all
+    }
+}
+
+/// The files of a checkpoint that decide its answers.
+fn weight_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let extension = path.extension().and_then(|e| e.to_str());
+            matches!(extension, Some("safetensors" | "json"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn hash(files: &[PathBuf]) -> BTreeMap<String, String> {
+    files
+        .iter()
+        .filter_map(|file| {
+            let digest = sha256_file(file).ok()?;
+            Some((file.display().to_string(), format!("sha256:{digest}")))
+        })
+        .collect()
+}
+
+/// Checks that a run goes on with the files it began with.
+pub(super) fn check(
+    folder: &Path,
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    let changed = before
+        .iter()
+        .find(|(file, digest)| now.get(*file).is_some_and(|n| n != *digest));
+    match changed {
+        None => Ok(()),
+        Some((file, digest)) => Err(Failure::Input {
+            path: file.into(),
+            problem: format!(
+                "its digest is {}, but the run in {} began with {digest}; restore the file or \
+                 give another --out",
+                now[file],
+                folder.display()
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_is_named_and_a_new_one_is_not() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+            pairs.iter().map(own).collect()
+        };
+        let before = map(&[("a", "1"), ("b", "2")]);
+        let same = map(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        assert!(check(Path::new("run"), &before, &same).is_ok());
+        let other = map(&[("a", "1"), ("b", "9")]);
+        let error = check(Path::new("run"), &before, &other).unwrap_err();
+        assert!(error.to_string().contains("cannot use b: its digest is 9"));
+        assert_eq!(error.exit(), crate::error::Exit::Missing);
+    }
+}

@@ -1,0 +1,254 @@
+//! A quality case: a pass over a suite, every sample a record.
+//!
+//! Images are decoded in parallel a few samples ahead of the model, which
+//! answers one sample after another. A sample that cannot be answered is a
+//! recorded failure and stays in the denominator.
+
+use rayon::prelude::*;
+use vlmbench_backends::generate::{
+    Finish, Generation, ImageInput, PhaseError, PromptInput, Request,
+};
+use vlmbench_backends::image::{ExifPolicy, Rgb8, decode};
+use vlmbench_backends::sampling::Sampling;
+use vlmbench_backends::text::{PromptPart, template};
+use vlmbench_reports::record::{
+    Answer, Extraction, FinishReason, Record, SampleOutcome, SampleRecord, Score, StageTimes,
+    TokenCounts,
+};
+use vlmbench_suites::{
+    Dataset, Extraction as Extracted, ImageSlots, OpenOptions, Outcome, PromptPart as SuitePart,
+    Sample, SampleScore, Suite, SuiteError,
+};
+
+use super::{CaseError, Execution};
+use crate::error::{Failure, chain};
+use crate::measure::clock::{Monotonic, Stopwatch};
+use crate::measure::session::Session;
+use crate::plan::{Case, QualityCase};
+
+/// Why a sample has no answer.
+struct SampleError {
+    stage: &'static str,
+    error: String,
+}
+
+impl Execution<'_> {
+    pub(super) fn quality(
+        &mut self,
+        case: &Case,
+        quality: &QualityCase,
+        session: &mut Session,
+    ) -> Result<usize, CaseError> {
+        let data = |failure: Failure| CaseError::Failed {
+            stage: "data",
+            error: chain(&failure),
+        };
+        session.require_tokenizer().map_err(data)?;
+        let selection = &quality.suite;
+        let split = selection.split.as_deref();
+        let mut quiet = |_: vlmbench_backends::hub::Download<'_>| {};
+        let path = (selection.data)
+            .locate(&selection.spec, split, &self.ctx.hub, &mut quiet)
+            .map_err(data)?;
+        let options = OpenOptions {
+            split: selection.split.clone(),
+            limit: selection.limit,
+            ..OpenOptions::default()
+        };
+        let opened = Dataset::open(&selection.spec, &path, &options);
+        let dataset = opened.map_err(|e| data(e.into()))?;
+        let suite = Suite::new(&selection.spec, &selection.profile).map_err(Failure::from)?;
+
+        let id = case.id.to_string();
+        let done = self.progress.case(&id).samples;
+        let left: Vec<usize> = (dataset.samples().iter().enumerate())
+            .filter(|(_, sample)| !done.contains(&sample.id))
+            .map(|(index, _)| index)
+            .collect();
+        let total = dataset.len();
+        let mut answered = total - left.len();
+        let mut failed = 0;
+        for chunk in left.chunks(quality.decode_ahead) {
+            let images: Vec<_> = dataset.images(chunk.iter().copied()).collect();
+            let decoded: Vec<_> = images
+                .into_par_iter()
+                .map(|(index, slots)| (index, pictures(&suite, &dataset.samples()[index], slots)))
+                .collect();
+            for (index, pictures) in decoded {
+                let sample = &dataset.samples()[index];
+                let outcome = self.sample(&suite, sample, pictures, quality, session)?;
+                failed += usize::from(matches!(outcome, SampleOutcome::Failed { .. }));
+                self.append(&Record::Sample(SampleRecord {
+                    case: id.clone(),
+                    sample: sample.id.clone(),
+                    outcome,
+                }))?;
+                answered += 1;
+                self.bar
+                    .set_message(format!("{id}: sample {answered}/{total}"));
+            }
+        }
+        Ok(failed)
+    }
+
+    fn sample(
+        &self,
+        suite: &Suite,
+        sample: &Sample,
+        pictures: Result<Vec<Rgb8>, SampleError>,
+        quality: &QualityCase,
+        session: &mut Session,
+    ) -> Result<SampleOutcome, Failure> {
+        let answered = pictures
+            .and_then(|pictures| answer(suite, sample, &pictures, quality, session, &self.clock));
+        let failed = |e: SampleError| SampleOutcome::Failed {
+            stage: e.stage.into(),
+            error: e.error,
+        };
+        let (generation, stages) = match answered {
+            Ok(answered) => answered,
+            Err(error) => return Ok(failed(error)),
+        };
+        let outcome = Outcome::Answered {
+            response: generation.text.clone(),
+            truncated: generation.finish == Finish::Length,
+        };
+        Ok(match suite.score(sample, &outcome) {
+            Ok(score) => SampleOutcome::Ok(recorded(generation, &score, stages)),
+            Err(e) => failed(SampleError {
+                stage: "score",
+                error: chain(&e),
+            }),
+        })
+    }
+}
+
+/// The images of a sample in the order of its prompt's markers, decoded.
+fn pictures(
+    suite: &Suite,
+    sample: &Sample,
+    slots: Result<ImageSlots, SuiteError>,
+) -> Result<Vec<Rgb8>, SampleError> {
+    let data = |error: String| SampleError {
+        stage: "data",
+        error,
+    };
+    let slots = slots.map_err(|e| data(chain(&e)))?;
+    let parts = suite.render(sample).map_err(|e| data(chain(&e)))?;
+    let asked = parts.iter().filter_map(|part| match part {
+        SuitePart::Image(slot) => Some(*slot),
+        SuitePart::Text(_) => None,
+    });
+    asked
+        .map(|slot| {
+            let image = slots.get(slot).and_then(Option::as_ref);
+            let bytes = image.map(|i| i.bytes.as_slice()).ok_or_else(|| {
+                data(format!(
+                    "image {slot} of the sample is missing from its row"
+                ))
+            })?;
+            decode(bytes, ExifPolicy::Ignore).map_err(|e| SampleError {
+                stage: "decode_image",
+                error: chain(&e),
+            })
+        })
+        .collect()
+}
+
+fn answer(
+    suite: &Suite,
+    sample: &Sample,
+    pictures: &[Rgb8],
+    quality: &QualityCase,
+    session: &mut Session,
+    clock: &Monotonic,
+) -> Result<(Generation, StageTimes), SampleError> {
+    let parts = suite.render(sample).map_err(|e| SampleError {
+        stage: "data",
+        error: chain(&e),
+    })?;
+    let turn = turn(&parts);
+    let limits = suite.limits();
+    let max = quality.max_new_tokens.unwrap_or(limits.max_new_tokens);
+    let request = Request {
+        images: pictures.iter().map(ImageInput::Rgb).collect(),
+        prompt: PromptInput::Turn(&turn),
+        max_new_tokens: max as usize,
+        sampling: Sampling::Greedy,
+        stop: &limits.stop,
+        ignore_stop: false,
+    };
+    let mut watch = Stopwatch::start(clock);
+    let generation = session
+        .runner()
+        .generate(&request, &mut watch)
+        .map_err(|e: PhaseError| SampleError {
+            stage: e.phase.name(),
+            error: chain(e.source.as_ref()),
+        })?;
+    let mut stages = watch.stages();
+    // Images were decoded ahead, so this pass does not know that time.
+    stages.preprocess_ns = None;
+    Ok((generation, stages))
+}
+
+/// A suite's prompt as a user's turn. Images that come before all text are put
+/// as the models were trained to see them; the others stay where they are.
+fn turn(parts: &[SuitePart]) -> Vec<PromptPart> {
+    let leading = parts
+        .iter()
+        .take_while(|part| matches!(part, SuitePart::Image(_)))
+        .count();
+    let later = parts[leading..].iter().map(|part| match part {
+        SuitePart::Text(text) => PromptPart::Text(text.clone()),
+        SuitePart::Image(_) => PromptPart::Image,
+    });
+    let mut turn = template::images_first(leading, "");
+    turn.extend(later);
+    turn
+}
+
+fn recorded(generation: Generation, score: &SampleScore, stages: StageTimes) -> Answer {
+    let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Answer {
+        finish_reason: match generation.finish {
+            Finish::Stop => FinishReason::Stop,
+            Finish::Length => FinishReason::Length,
+        },
+        tokens: TokenCounts {
+            prompt: narrow(generation.tokens.text),
+            visual: narrow(generation.tokens.visual),
+            output: narrow(generation.tokens.output),
+        },
+        extraction: match &score.answer {
+            Some(Extracted::Found(answer)) => Extraction::Parsed {
+                answer: answer.clone(),
+            },
+            Some(Extracted::Unparsed) | None => Extraction::Unparsed,
+        },
+        score: Score {
+            numerator: i64::try_from(score.points.numerator()).unwrap_or(i64::MAX),
+            denominator: score
+                .points
+                .denominator()
+                .try_into()
+                .unwrap_or(std::num::NonZeroU64::MIN),
+        },
+        response: generation.text,
+        stages,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leading_images_get_the_line_break_that_models_know() {
+        let text = |t: &str| SuitePart::Text(t.into());
+        let turn = turn(&[SuitePart::Image(0), SuitePart::Image(2), text("what?")]);
+        assert_eq!(template::display(&turn), "<image> <image>\nwhat?");
+        let inline = super::turn(&[text("see "), SuitePart::Image(0), text("?")]);
+        assert_eq!(template::display(&inline), "see <image>?");
+    }
+}

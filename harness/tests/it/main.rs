@@ -1,0 +1,7 @@
+//! The binary from the shell: real files in, exit code, output and run folder out.
+
+mod cli;
+mod end_to_end;
+mod score;
+mod shell;
+mod verify;
