@@ -4,4 +4,5 @@ mod checkpoint;
 mod hub;
 mod image;
 mod parity;
+mod strictness;
 mod text;
