@@ -78,6 +78,14 @@ impl HubOptions {
             offline: false,
         }
     }
+
+    /// The same, but what is not cached is an error.
+    pub fn cache_only(&self) -> Self {
+        Self {
+            offline: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// Files of one commit on disk.

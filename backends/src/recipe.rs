@@ -209,17 +209,19 @@ pub struct Recipe {
 impl Recipe {
     /// The encoder, or an error naming the model that has none.
     pub fn encoder(&self) -> Result<&Encoder> {
-        self.encoder.as_ref().ok_or(self.no("vision encoder"))
+        self.encoder
+            .as_ref()
+            .ok_or_else(|| self.no("vision encoder"))
     }
 
     /// The projector, or an error naming the model that has none.
     pub fn projector(&self) -> Result<&ProjectorConfig> {
-        self.projector.as_ref().ok_or(self.no("projector"))
+        self.projector.as_ref().ok_or_else(|| self.no("projector"))
     }
 
     /// The decoder, or an error naming the model that has none.
     pub fn decoder(&self) -> Result<&Decoder> {
-        self.decoder.as_ref().ok_or(self.no("decoder"))
+        self.decoder.as_ref().ok_or_else(|| self.no("decoder"))
     }
 
     fn no(&self, part: &'static str) -> Error {

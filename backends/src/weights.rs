@@ -130,9 +130,8 @@ impl Inventory {
     /// Collects the inventory by walking the recipe's networks without weights.
     pub fn of(recipe: &Recipe) -> Result<Inventory> {
         let mut parts = Vec::new();
-        if let Some(encoder) = &recipe.encoder {
+        if recipe.encoder.is_some() {
             let (_, params) = encoder_cost(recipe, recipe.resolution, 4)?;
-            debug_assert!(encoder.config.feature_dim() > 0);
             parts.push((Part::Vision, params));
         }
         if recipe.projector.is_some() {

@@ -84,10 +84,7 @@ impl DataRef {
                 split: Some(split.unwrap_or(&spec.hub.split).to_owned()),
             },
         };
-        let cache_only = HubOptions {
-            offline: true,
-            ..hub.clone()
-        };
+        let cache_only = hub.cache_only();
         let mut first: Option<HubError> = None;
         for id in ids {
             match hub::resolve(&request(id), &cache_only, observe) {

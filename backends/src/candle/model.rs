@@ -17,6 +17,9 @@ use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
 use crate::weights::{Inventory, Part, WeightSource};
 
+/// A recipe's decoder is loaded with it.
+const LOADED: &str = "a recipe with a decoder has it loaded";
+
 struct LoadedDecoder {
     params: Params,
     config: DecoderConfig,
@@ -179,11 +182,8 @@ impl LoadedModel for CandleModel {
             .map(|f| self.tensor(f).cloned())
             .collect::<Result<_>>()?;
         let context = self.facts.context;
-        let no_decoder = Error::NoPart {
-            model: self.recipe.name.clone(),
-            part: "decoder",
-        };
-        let d = self.decoder.as_mut().ok_or(no_decoder)?;
+        self.recipe.decoder()?;
+        let d = self.decoder.as_mut().expect(LOADED);
         let tokens = prompt.total_len();
         if tokens > context || tokens == 0 {
             return Err(Error::ContextOverflow {
@@ -224,11 +224,8 @@ impl LoadedModel for CandleModel {
     }
 
     fn decode(&mut self, token: u32) -> Result<Vec<f32>> {
-        let no_decoder = Error::NoPart {
-            model: self.recipe.name.clone(),
-            part: "decoder",
-        };
-        let d = self.decoder.as_mut().ok_or(no_decoder)?;
+        self.recipe.decoder()?;
+        let d = self.decoder.as_mut().expect(LOADED);
         self.pool.install(|| {
             let x = decoder::embed(&mut d.ops(), &d.config, &[token])?;
             d.forward(&x)

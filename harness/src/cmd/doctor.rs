@@ -192,10 +192,7 @@ fn hub_state(hub: &HubOptions) -> HubState {
 }
 
 fn models(ctx: &Context, memory: Option<u64>, problems: &mut Vec<String>) -> Vec<ModelState> {
-    let hub = HubOptions {
-        offline: true,
-        ..ctx.hub.clone()
-    };
+    let hub = ctx.hub.cache_only();
     let mut states = Vec::new();
     for name in ctx.configs.names(ConfigKind::Model).into_keys() {
         let found = model_ref::resolve(&name, &ctx.configs, &hub, &mut |_| {});

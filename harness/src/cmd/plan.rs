@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use vlmbench_backends::hub::HubOptions;
 use vlmbench_reports::table::{Align, Column, Table};
 
 use super::Format;
@@ -76,10 +75,7 @@ pub fn experiment(name: &str, flags: &Overrides, ctx: &Context) -> Result<Experi
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let flags = args.selection.overrides(None);
     let experiment = experiment(&args.experiment, &flags, ctx)?;
-    let hub = HubOptions {
-        offline: true,
-        ..ctx.hub.clone()
-    };
+    let hub = ctx.hub.cache_only();
     let sources = Sources {
         configs: &ctx.configs,
         hub: &hub,

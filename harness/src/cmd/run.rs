@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use vlmbench_reports::record::Run;
 use vlmbench_reports::report::Report;
 
 use super::{Format, plan, report};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::plan::{Plan, Sources};
-use crate::run::execute;
+use crate::run::{execute, outcome};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,9 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let folder = flags
         .out
         .unwrap_or_else(|| Path::new("runs").join(&experiment.name));
-    let outcome = execute(&experiment, &plan, &folder, ctx)?;
-    report::write(&Report::read(&[&folder])?, &folder, args.format, ctx)?;
+    execute(&experiment, &plan, &folder, ctx)?;
+    let run = Run::read(&folder)?;
+    let outcome = outcome(&run);
+    report::write(&Report::new(vec![run]), &folder, args.format, ctx)?;
     Ok(outcome)
 }

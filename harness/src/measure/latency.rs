@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vlmbench_backends::generate::{ImageInput, Phase, PhaseError, PromptInput, Request};
+use vlmbench_backends::generate::{ImageInput, PhaseError, PromptInput, Request};
 use vlmbench_backends::image::{ExifPolicy, synthetic};
 use vlmbench_backends::sampling::Sampling;
 use vlmbench_backends::text::IMAGE_SENTINEL;
@@ -245,11 +245,6 @@ pub enum RepeatError {
     Measure(PhaseError),
     /// Recording failed: the end of the run.
     Record(Failure),
-}
-
-/// The stage in which a request failed, for a record.
-pub fn stage_of(phase: Phase) -> &'static str {
-    phase.name()
 }
 
 #[cfg(test)]

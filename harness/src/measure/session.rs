@@ -79,8 +79,10 @@ impl Session {
             }
         };
         let model = engine.load(&recipe, &inventory, source.as_ref(), options)?;
+        let lacks = |f: &&WeightsFolder| !f.dir.join(TOKENIZER).is_file();
+        let no_tokenizer = found.as_ref().filter(lacks).map(|f| f.dir.clone());
         let tokenizer: Box<dyn Tokenizer> = match &found {
-            Some(folder) if folder.dir.join(TOKENIZER).is_file() => Box::new(
+            Some(folder) if no_tokenizer.is_none() => Box::new(
                 HfTokenizer::from_dir(&folder.dir).map_err(vlmbench_backends::Error::from)?,
             ),
             _ => Box::new(
@@ -89,8 +91,6 @@ impl Session {
             ),
         };
         recipe.image_token = recipe.image_token.or(tokenizer.special().image);
-        let lacks = |f: &WeightsFolder| !f.dir.join(TOKENIZER).is_file();
-        let no_tokenizer = found.as_ref().filter(|f| lacks(f)).map(|f| f.dir.clone());
         Ok(Session {
             model,
             tokenizer,

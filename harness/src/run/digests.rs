@@ -11,7 +11,6 @@ use vlmbench_backends::hub::HubOptions;
 use vlmbench_backends::recipe::{Recipe, Weights};
 use vlmbench_suites::{Dataset, OpenOptions, sha256_file};
 
-use super::offline;
 use crate::error::Failure;
 use crate::model_ref::weights_folder;
 use crate::plan::{Plan, Workload};
@@ -26,7 +25,7 @@ pub(super) struct Digests {
 impl Digests {
     /// Hashes every file of the plan that is on this machine, each once.
     pub(super) fn of(plan: &Plan, hub: &HubOptions) -> Digests {
-        let hub = offline(hub);
+        let hub = hub.cache_only();
         let mut digests = Digests::default();
         for case in &plan.cases {
             let Some(ready) = case.ready() else { continue };

@@ -12,7 +12,6 @@ mod quality;
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use vlmbench_backends::hub::HubOptions;
 use vlmbench_reports::record::{
     CaseEnd, CaseFacts, CaseOutcome, FORMAT_VERSION, Labels, Manifest, Progress, Record, Run,
     RunWriter, Tool, Workload as RecordedWorkload, experiment_digest,
@@ -60,7 +59,7 @@ pub fn execute(
     plan: &Plan,
     folder: &Path,
     ctx: &Context,
-) -> Result<Outcome, Failure> {
+) -> Result<(), Failure> {
     machine::use_threads(experiment.threads);
     let bar = ctx.terminal.bar(plan.cases.len() as u64);
     let value = plan.manifest_experiment(experiment)?;
@@ -108,20 +107,18 @@ pub fn execute(
         execution.bar.inc(1);
     }
     execution.bar.finish_and_clear();
-    drop(execution);
-    outcome(folder)
+    Ok(())
 }
 
 /// Failed cases and samples of a finished run.
-fn outcome(folder: &Path) -> Result<Outcome, Failure> {
-    let run = Run::read(folder)?;
+pub fn outcome(run: &Run) -> Outcome {
     let failed = |end: &&CaseEnd| matches!(end.outcome, CaseOutcome::Failed { .. });
     let cases = run.ends.values().filter(failed).count();
     let samples = run.failed_samples();
-    Ok(match (cases, samples) {
+    match (cases, samples) {
         (0, 0) => Outcome::Done,
         _ => Outcome::FailedCases { cases, samples },
-    })
+    }
 }
 
 impl Execution<'_> {
@@ -276,13 +273,5 @@ impl Execution<'_> {
             activation_peak_bytes: Some(ready.cost.activation_peak_bytes),
             used: session.used(),
         }
-    }
-}
-
-/// The hub without the network, for what must not fetch.
-pub(crate) fn offline(hub: &HubOptions) -> HubOptions {
-    HubOptions {
-        offline: true,
-        ..hub.clone()
     }
 }

@@ -6,11 +6,11 @@
 //! few rows (decode) the layer is bound by reading the weights once, and dot
 //! products over weight rows replace the tiles.
 
-use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
 
 use super::element::Element;
 use super::math::activate;
+use super::product::product;
 use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
 use super::{Output, produce, with_scratch};
 use crate::ops::Act;
@@ -191,7 +191,7 @@ impl Tile {
         let w_len = if w_borrowed.is_some() { 0 } else { w.len() };
         with_scratch(a_len + w_len + self.rows * self.cols, |scratch| {
             let (a_buffer, rest) = scratch.split_at_mut(a_len);
-            let (w_buffer, product) = rest.split_at_mut(w_len);
+            let (w_buffer, tile) = rest.split_at_mut(w_len);
             let a = match a_borrowed {
                 Some(all) => &all[self.row * k..(self.row + self.rows) * k],
                 None => {
@@ -206,32 +206,13 @@ impl Tile {
                     w_buffer
                 }
             };
-            // SAFETY: the pointers cover `rows * k`, `cols * k` and
-            // `rows * cols` initialised floats with the strides given.
-            unsafe {
-                gemm(
-                    self.rows,
-                    self.cols,
-                    k,
-                    product.as_mut_ptr(),
-                    1,
-                    self.cols as isize,
-                    false,
-                    a.as_ptr(),
-                    1,
-                    k as isize,
-                    w.as_ptr(),
-                    k as isize,
-                    1,
-                    0.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    Parallelism::None,
-                );
-            }
-            for (i, row) in product.chunks_exact_mut(self.cols).enumerate() {
+            product(
+                (tile, self.cols),
+                (a, k, 1),
+                (w, 1, k),
+                (self.rows, self.cols, k),
+            );
+            for (i, row) in tile.chunks_exact_mut(self.cols).enumerate() {
                 let at = (self.row + i) * self.stride + self.col;
                 // SAFETY: tiles, and rows of a tile, do not overlap.
                 let dst = unsafe { out.slice(at, self.cols) };

@@ -13,6 +13,7 @@ pub mod linear;
 pub mod math;
 pub mod norm;
 pub mod pointwise;
+pub mod product;
 pub mod rotary;
 pub mod simd;
 
