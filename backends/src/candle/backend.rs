@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use rayon::ThreadPool;
 
-use super::kernels::simd;
+use super::kernels::simd::{self, Level};
 use super::model::CandleModel;
 use crate::backend::{
     Backend, DeviceEntry, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision,
@@ -55,21 +55,18 @@ impl CandleBackend {
                 problem: "must be at least 1".into(),
             });
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads)
-            .thread_name(|i| format!("candle-{i}"))
-            .build()
-            .map_err(|e| Error::Unavailable {
-                what: format!("{} worker threads", options.threads),
-                why: e.to_string(),
-            })?;
+        let level = Level::best();
+        let pool = simd::pool(options.threads, level).map_err(|e| Error::Unavailable {
+            what: format!("{} worker threads", options.threads),
+            why: e.to_string(),
+        })?;
         let facts = EngineFacts {
             engine: "candle",
             version: CANDLE_VERSION.into(),
             device: options.device.clone(),
             precision: options.precision,
             threads: options.threads,
-            simd: simd::level().into(),
+            simd: level.describe().into(),
         };
         Ok(CandleBackend {
             facts,

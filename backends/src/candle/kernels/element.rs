@@ -3,6 +3,8 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::simd::{LANES, Vector};
+
 /// A storage precision of activations and weights.
 pub trait Element: Copy + Send + Sync + 'static {
     /// Whether the storage is f32 itself, so that no conversion is needed.
@@ -20,8 +22,41 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// The slice as f32 if that is the storage.
     fn as_f32(src: &[Self]) -> Option<&[f32]>;
 
-    /// The slice as mutable f32 if that is the storage.
-    fn as_f32_mut(dst: &mut [Self]) -> Option<&mut [f32]>;
+    /// Reads and widens [`LANES`] scalars.
+    ///
+    /// # Safety
+    /// `from` must be readable for [`LANES`] scalars; any alignment.
+    unsafe fn read<V: Vector>(from: *const Self) -> V;
+
+    /// Rounds and writes [`LANES`] scalars.
+    ///
+    /// # Safety
+    /// `to` must be writable for [`LANES`] scalars; any alignment.
+    unsafe fn write<V: Vector>(v: V, to: *mut Self);
+
+    /// The first [`LANES`] scalars of a slice, zeros where it ends before.
+    #[inline(always)]
+    fn load<V: Vector>(from: &[Self]) -> V {
+        if from.len() >= LANES {
+            // SAFETY: the slice is that long.
+            return unsafe { Self::read(from.as_ptr()) };
+        }
+        let mut lanes = [0.0; LANES];
+        for (lane, v) in lanes.iter_mut().zip(from) {
+            *lane = v.get();
+        }
+        V::load(&lanes)
+    }
+
+    /// Writes the first [`LANES`] scalars of a slice, or as many as it has.
+    #[inline(always)]
+    fn store<V: Vector>(v: V, to: &mut [Self]) {
+        if to.len() >= LANES {
+            // SAFETY: the slice is that long.
+            return unsafe { Self::write(v, to.as_mut_ptr()) };
+        }
+        Self::narrow(&v.lanes()[..to.len()], to);
+    }
 }
 
 impl Element for f32 {
@@ -43,8 +78,16 @@ impl Element for f32 {
         Some(src)
     }
 
-    fn as_f32_mut(dst: &mut [f32]) -> Option<&mut [f32]> {
-        Some(dst)
+    #[inline(always)]
+    unsafe fn read<V: Vector>(from: *const f32) -> V {
+        // SAFETY: the caller's.
+        unsafe { V::read(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<V: Vector>(v: V, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { v.write(to) }
     }
 }
 
@@ -67,8 +110,16 @@ impl Element for f16 {
         None
     }
 
-    fn as_f32_mut(_: &mut [f16]) -> Option<&mut [f32]> {
-        None
+    #[inline(always)]
+    unsafe fn read<V: Vector>(from: *const f16) -> V {
+        // SAFETY: the caller's.
+        unsafe { V::read_f16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<V: Vector>(v: V, to: *mut f16) {
+        // SAFETY: the caller's.
+        unsafe { v.write_f16(to) }
     }
 }
 
@@ -88,7 +139,7 @@ impl Element for bf16 {
             let bits = s.to_bits();
             // Round to nearest even on the 16 bits that are dropped; a NaN
             // keeps its top bits with the quiet bit set.
-            let rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
             let nan = (bits >> 16) | 0x40;
             let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
             *d = bf16::from_bits(if is_nan { nan } else { rounded } as u16);
@@ -103,8 +154,16 @@ impl Element for bf16 {
         None
     }
 
-    fn as_f32_mut(_: &mut [bf16]) -> Option<&mut [f32]> {
-        None
+    #[inline(always)]
+    unsafe fn read<V: Vector>(from: *const bf16) -> V {
+        // SAFETY: the caller's.
+        unsafe { V::read_bf16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<V: Vector>(v: V, to: *mut bf16) {
+        // SAFETY: the caller's.
+        unsafe { v.write_bf16(to) }
     }
 }
 

@@ -57,17 +57,27 @@ pub fn produce<T: Copy>(len: usize, fill: impl FnOnce(&Output<T>)) -> Vec<T> {
     out
 }
 
+/// Floats of a cache line; scratch starts on one, so that whole vectors do not
+/// straddle two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
 thread_local! {
-    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends a thread-local buffer of `len` floats with unspecified contents.
+/// Lends a thread-local, cache-line aligned buffer of `len` floats with
+/// unspecified contents.
 pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = SCRATCH.with(|s| s.borrow_mut().pop()).unwrap_or_default();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+    let lines = len.div_ceil(16);
+    if buffer.len() < lines {
+        buffer.resize(lines, Line([0.0; 16]));
     }
-    let result = f(&mut buffer[..len]);
+    // SAFETY: a line is 16 floats without padding, and there are enough.
+    let floats = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) };
+    let result = f(floats);
     SCRATCH.with(|s| s.borrow_mut().push(buffer));
     result
 }

@@ -1,0 +1,380 @@
+//! One kernel source, compiled for several instruction sets and chosen at run
+//! time. Plain loops are left to the compiler to vectorise; where registers
+//! must be kept in hand, kernels use [`Simd::Vector`].
+//!
+//! The instruction set is a property of the thread: an engine's workers all
+//! run at the level it was opened with ([`pool`]), the best of the machine by
+//! default, so that every level can be tested and compared on one machine.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+
+use half::{bf16, f16};
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+pub use portable::Portable;
+
+/// Scalars of a [`Vector`]: one 512-bit register of f32.
+pub const LANES: usize = 16;
+
+/// An instruction set that kernels are compiled for; a later one includes the
+/// earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Whatever the compiler assumes of the target: SSE2, NEON.
+    Portable,
+    /// AVX2, FMA and F16C (x86-64-v3).
+    V3,
+    /// AVX-512 F, VL, BW and DQ (x86-64-v4).
+    V4,
+    /// AVX-512 with bf16 dot products (AVX512-BF16).
+    V4Bf16,
+}
+
+impl Level {
+    /// All levels, the plainest first.
+    pub const ALL: [Level; 4] = [Level::Portable, Level::V3, Level::V4, Level::V4Bf16];
+
+    /// The best level of this machine.
+    pub fn best() -> Level {
+        #[cfg(target_arch = "x86_64")]
+        {
+            x86::best()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            Level::Portable
+        }
+    }
+
+    /// The levels this machine has.
+    pub fn available() -> impl Iterator<Item = Level> {
+        let best = Level::best();
+        Level::ALL.into_iter().filter(move |level| *level <= best)
+    }
+
+    /// The level of this thread.
+    pub fn current() -> Level {
+        CURRENT.get().unwrap_or_else(Level::best)
+    }
+
+    /// The short name used in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::V3 => "avx2",
+            Level::V4 => "avx512",
+            Level::V4Bf16 => "avx512-bf16",
+        }
+    }
+
+    /// What is computed with, for records.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Level::Portable if cfg!(target_arch = "x86_64") => "x86-64 (SSE2)",
+            Level::Portable if cfg!(target_arch = "aarch64") => "aarch64 (NEON)",
+            Level::Portable => "portable",
+            Level::V3 => "x86-64-v3 (AVX2, FMA)",
+            Level::V4 => "x86-64-v4 (AVX-512)",
+            Level::V4Bf16 => "x86-64-v4 (AVX-512, bf16 dot products)",
+        }
+    }
+
+    /// Whether bf16 products are instructions of their own, with f32 sums.
+    pub fn has_bf16_dot(self) -> bool {
+        self == Level::V4Bf16
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = ();
+
+    fn from_str(s: &str) -> Result<Level, ()> {
+        Level::ALL
+            .into_iter()
+            .find(|level| level.name() == s)
+            .ok_or(())
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<Level>> = const { Cell::new(None) };
+}
+
+/// Worker threads whose kernels run at `level`, which this machine must have.
+pub fn pool(threads: usize, level: Level) -> Result<ThreadPool, ThreadPoolBuildError> {
+    assert!(level <= Level::best(), "this machine has no {level}");
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("candle-{i}"))
+        .start_handler(move |_| CURRENT.set(Some(level)))
+        .build()
+}
+
+/// An instruction set as a type.
+pub trait Simd: Copy {
+    /// Which one.
+    const LEVEL: Level;
+
+    /// Whether a fused multiply-add is one instruction.
+    const FMA: bool;
+
+    /// [`LANES`] floats in registers.
+    type Vector: Vector;
+
+    /// Adds to each lane `i` of `sum` the products `a[0] b[2i] + a[1] b[2i+1]`
+    /// in f32, where `a` is a pair of bf16 scalars as stored in memory.
+    ///
+    /// # Safety
+    /// `b` must be readable for `2 * LANES` scalars. Only levels with
+    /// [`Level::has_bf16_dot`] compute it.
+    #[inline(always)]
+    unsafe fn dot_bf16(_sum: Self::Vector, _a: u32, _b: *const bf16) -> Self::Vector {
+        unreachable!("kernels ask for the level's bf16 products first")
+    }
+}
+
+/// [`LANES`] floats in registers.
+pub trait Vector: Copy {
+    /// The same value in every lane.
+    fn splat(v: f32) -> Self;
+
+    /// Reads [`LANES`] floats.
+    ///
+    /// # Safety
+    /// `from` must be readable for [`LANES`] floats; any alignment.
+    unsafe fn read(from: *const f32) -> Self;
+
+    /// Reads and widens [`LANES`] scalars.
+    ///
+    /// # Safety
+    /// As [`Vector::read`].
+    unsafe fn read_bf16(from: *const bf16) -> Self;
+
+    /// Reads and widens [`LANES`] scalars.
+    ///
+    /// # Safety
+    /// As [`Vector::read`].
+    unsafe fn read_f16(from: *const f16) -> Self;
+
+    /// Writes [`LANES`] floats.
+    ///
+    /// # Safety
+    /// `to` must be writable for [`LANES`] floats; any alignment.
+    unsafe fn write(self, to: *mut f32);
+
+    /// Rounds to nearest even and writes [`LANES`] scalars.
+    ///
+    /// # Safety
+    /// As [`Vector::write`].
+    unsafe fn write_bf16(self, to: *mut bf16);
+
+    /// Rounds to nearest even and writes [`LANES`] scalars.
+    ///
+    /// # Safety
+    /// As [`Vector::write`].
+    unsafe fn write_f16(self, to: *mut f16);
+
+    /// `self + b`.
+    fn add(self, b: Self) -> Self;
+
+    /// `self - b`.
+    fn sub(self, b: Self) -> Self;
+
+    /// `self * b`.
+    fn mul(self, b: Self) -> Self;
+
+    /// `self / b`.
+    fn div(self, b: Self) -> Self;
+
+    /// The smaller of each lane.
+    fn min(self, b: Self) -> Self;
+
+    /// The larger of each lane.
+    fn max(self, b: Self) -> Self;
+
+    /// `self * b + c`, fused where that is one instruction.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// The nearest integers, ties to even.
+    fn round(self) -> Self;
+
+    /// `self * 2^n` for integral `n` in -126..=127.
+    fn scale(self, n: Self) -> Self;
+
+    /// The first [`LANES`] floats of a slice.
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..LANES];
+        // SAFETY: the slice is that long.
+        unsafe { Self::read(from.as_ptr()) }
+    }
+
+    /// Writes the first [`LANES`] floats of a slice.
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..LANES];
+        // SAFETY: the slice is that long.
+        unsafe { self.write(to.as_mut_ptr()) }
+    }
+
+    /// The lanes.
+    #[inline(always)]
+    fn lanes(self) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        lanes
+    }
+
+    /// The sum of the lanes, in a fixed order.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut v = self.lanes();
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                v[i] += v[i + width];
+            }
+            width /= 2;
+        }
+        v[0]
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        self.lanes()
+            .into_iter()
+            .fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m })
+    }
+}
+
+/// Work to run under an instruction set. Implementations must mark
+/// [`Kernel::run`] `#[inline(always)]`, or the wider instruction set does not
+/// reach their loops.
+pub trait Kernel {
+    /// Result.
+    type Out;
+
+    /// The work.
+    fn run<S: Simd>(self) -> Self::Out;
+}
+
+/// Runs a kernel at this thread's level.
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Out {
+    match Level::current() {
+        Level::Portable => kernel.run::<Portable>(),
+        // SAFETY: a thread's level never exceeds the machine's.
+        #[cfg(target_arch = "x86_64")]
+        level => unsafe { x86::run(level, kernel) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!("only x86-64 has other levels"),
+    }
+}
+
+/// `a * b + c`, fused where that is one instruction.
+#[inline(always)]
+pub fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Runs `f` once at every level of this machine, on that level's threads.
+#[cfg(test)]
+pub(in crate::candle) fn at_every_level(f: impl Fn(Level) + Sync) {
+    for level in Level::available() {
+        let threads = pool(2, level).expect("two threads can be started");
+        threads.install(|| f(level));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every method of [`Vector`] on numbers that round, beside plain f32.
+    struct Everything;
+
+    impl Kernel for Everything {
+        type Out = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            let x: Vec<f32> = (0..LANES).map(|i| i as f32 * 1.37 - 9.5).collect();
+            let y: Vec<f32> = (0..LANES).map(|i| 4.25 - i as f32 * 0.77).collect();
+            let (a, b) = (S::Vector::load(&x), S::Vector::load(&y));
+            let check = |what: &str, got: S::Vector, f: &dyn Fn(f32, f32) -> f32| {
+                for (i, got) in got.lanes().into_iter().enumerate() {
+                    assert_eq!(got, f(x[i], y[i]), "{what} of {} and {}", x[i], y[i]);
+                }
+            };
+            check("add", a.add(b), &|a, b| a + b);
+            check("sub", a.sub(b), &|a, b| a - b);
+            check("mul", a.mul(b), &|a, b| a * b);
+            check("div", a.div(b), &|a, b| a / b);
+            check("min", a.min(b), &|a, b| a.min(b));
+            check("max", a.max(b), &|a, b| a.max(b));
+            check("mul_add", a.mul_add(b, b), &|a, b| fma::<S>(a, b, b));
+            check("round", a.round(), &|a, _| a.round_ties_even());
+            check("scale", b.scale(a.round()), &|a, b| {
+                b * a.round_ties_even().exp2()
+            });
+            check("splat", S::Vector::splat(0.3), &|_, _| 0.3);
+            assert!((a.sum() - x.iter().sum::<f32>()).abs() < 1e-4);
+            assert_eq!(a.largest(), x[LANES - 1]);
+
+            let mut narrow = [bf16::ZERO; LANES];
+            // SAFETY: the arrays hold as many scalars as a vector.
+            let wide = unsafe {
+                a.write_bf16(narrow.as_mut_ptr());
+                S::Vector::read_bf16(narrow.as_ptr())
+            };
+            check("bf16", wide, &|a, _| bf16::from_f32(a).to_f32());
+            let mut narrow = [f16::ZERO; LANES];
+            // SAFETY: as above.
+            let wide = unsafe {
+                a.write_f16(narrow.as_mut_ptr());
+                S::Vector::read_f16(narrow.as_ptr())
+            };
+            check("f16", wide, &|a, _| f16::from_f32(a).to_f32());
+
+            if S::LEVEL.has_bf16_dot() {
+                let b: Vec<bf16> = (0..2 * LANES).map(|i| bf16::from_f32(i as f32)).collect();
+                let pair = u32::from(bf16::from_f32(2.0).to_bits())
+                    | u32::from(bf16::from_f32(-0.5).to_bits()) << 16;
+                // SAFETY: `b` holds two vectors of bf16.
+                let dots = unsafe { S::dot_bf16(S::Vector::splat(1.0), pair, b.as_ptr()) };
+                for (i, dot) in dots.lanes().into_iter().enumerate() {
+                    let i = i as f32;
+                    assert_eq!(dot, 1.0 + 2.0 * (2.0 * i) - 0.5 * (2.0 * i + 1.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_computes_what_its_methods_say() {
+        at_every_level(|level| {
+            assert_eq!(Level::current(), level);
+            dispatch(Everything);
+        });
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for level in Level::ALL {
+            assert_eq!(level.name().parse(), Ok(level));
+        }
+        assert!(Level::available().any(|level| level == Level::best()));
+    }
+}

@@ -1,0 +1,413 @@
+//! AVX2 and AVX-512.
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::{Kernel, Level, Simd, Vector};
+
+/// AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub struct V3;
+/// AVX-512.
+#[derive(Clone, Copy)]
+pub struct V4;
+/// AVX-512 with bf16 dot products.
+#[derive(Clone, Copy)]
+pub struct V4Bf16;
+
+/// The best level of this machine.
+pub(super) fn best() -> Level {
+    let v3 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    let v4 = v3
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq");
+    match (v3, v4, is_x86_feature_detected!("avx512bf16")) {
+        (_, true, true) => Level::V4Bf16,
+        (_, true, false) => Level::V4,
+        (true, ..) => Level::V3,
+        _ => Level::Portable,
+    }
+}
+
+/// Runs a kernel at a level other than the portable one.
+///
+/// # Safety
+/// The machine must have the level.
+pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Out {
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma,f16c")]
+    fn v4_bf16<K: Kernel>(kernel: K) -> K::Out {
+        kernel.run::<V4Bf16>()
+    }
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+    fn v4<K: Kernel>(kernel: K) -> K::Out {
+        kernel.run::<V4>()
+    }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn v3<K: Kernel>(kernel: K) -> K::Out {
+        kernel.run::<V3>()
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        match level {
+            Level::V4Bf16 => v4_bf16(kernel),
+            Level::V4 => v4(kernel),
+            _ => v3(kernel),
+        }
+    }
+}
+
+impl Simd for V3 {
+    const LEVEL: Level = Level::V3;
+    const FMA: bool = true;
+    type Vector = Pair;
+}
+
+impl Simd for V4 {
+    const LEVEL: Level = Level::V4;
+    const FMA: bool = true;
+    type Vector = __m512;
+}
+
+impl Simd for V4Bf16 {
+    const LEVEL: Level = Level::V4Bf16;
+    const FMA: bool = true;
+    type Vector = Rounding;
+
+    #[inline(always)]
+    unsafe fn dot_bf16(sum: Rounding, a: u32, b: *const bf16) -> Rounding {
+        // SAFETY: the caller's; the vector types only exist in kernels that
+        // `run` started after their features were detected.
+        unsafe {
+            let a = _mm512_set1_epi32(a as i32);
+            let b = _mm512_loadu_si512(b.cast());
+            Rounding(_mm512_dpbf16_ps(
+                sum.0,
+                std::mem::transmute::<__m512i, __m512bh>(a),
+                std::mem::transmute::<__m512i, __m512bh>(b),
+            ))
+        }
+    }
+}
+
+// SAFETY of the intrinsics below: memory is the caller's affair, and the vector
+// types are only used by kernels that `run` starts after their features have
+// been detected.
+
+impl Vector for __m512 {
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_ps(v) }
+    }
+
+    #[inline(always)]
+    unsafe fn read(from: *const f32) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bf16(from: *const bf16) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn read_f16(from: *const f16) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_bf16(self, to: *mut bf16) {
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm512_castps_si512(self);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(
+                _mm512_add_epi32(bits, odd),
+                _mm512_set1_epi32(0x7fff),
+            ));
+            let nan = _mm512_or_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(0x40));
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self, self);
+            let narrow = _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, rounded, nan));
+            _mm256_storeu_si256(to.cast(), narrow);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write_f16(self, to: *mut f16) {
+        // SAFETY: see above.
+        unsafe {
+            let narrow = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(self);
+            _mm256_storeu_si256(to.cast(), narrow);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_add_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_sub_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_mul_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_div_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_min_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_max_ps(self, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_fmadd_ps(self, b, c) }
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self) }
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_scalef_ps(self, n) }
+    }
+}
+
+/// A 512-bit register where rounding to bf16 is one instruction.
+#[derive(Clone, Copy)]
+pub struct Rounding(__m512);
+
+macro_rules! forward {
+    ($wrapper:ident: $($name:ident),*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, b: Self) -> Self {
+                $wrapper(self.0.$name(b.0))
+            }
+        )*
+    };
+}
+
+impl Vector for Rounding {
+    forward!(Rounding: add, sub, mul, div, min, max, scale);
+
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        Rounding(__m512::splat(v))
+    }
+
+    #[inline(always)]
+    unsafe fn read(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Rounding(unsafe { __m512::read(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn read_bf16(from: *const bf16) -> Self {
+        // SAFETY: the caller's.
+        Rounding(unsafe { __m512::read_bf16(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn read_f16(from: *const f16) -> Self {
+        // SAFETY: the caller's.
+        Rounding(unsafe { __m512::read_f16(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { self.0.write(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_bf16(self, to: *mut bf16) {
+        // SAFETY: see above.
+        unsafe {
+            let narrow = _mm512_cvtneps_pbh(self.0);
+            _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(narrow));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write_f16(self, to: *mut f16) {
+        // SAFETY: the caller's.
+        unsafe { self.0.write_f16(to) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        Rounding(self.0.mul_add(b.0, c.0))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        Rounding(self.0.round())
+    }
+}
+
+/// Two 256-bit registers.
+#[derive(Clone, Copy)]
+pub struct Pair(__m256, __m256);
+
+macro_rules! paired {
+    ($($name:ident = $intrinsic:ident),*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, b: Self) -> Self {
+                // SAFETY: see above.
+                unsafe { Pair($intrinsic(self.0, b.0), $intrinsic(self.1, b.1)) }
+            }
+        )*
+    };
+}
+
+impl Vector for Pair {
+    paired!(
+        add = _mm256_add_ps,
+        sub = _mm256_sub_ps,
+        mul = _mm256_mul_ps,
+        div = _mm256_div_ps,
+        min = _mm256_min_ps,
+        max = _mm256_max_ps
+    );
+
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        // SAFETY: see above.
+        unsafe { Pair(_mm256_set1_ps(v), _mm256_set1_ps(v)) }
+    }
+
+    #[inline(always)]
+    unsafe fn read(from: *const f32) -> Self {
+        // SAFETY: see above.
+        unsafe { Pair(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bf16(from: *const bf16) -> Self {
+        #[inline(always)]
+        unsafe fn half(from: *const bf16) -> __m256 {
+            // SAFETY: see above.
+            unsafe {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+        }
+        // SAFETY: see above.
+        unsafe { Pair(half(from), half(from.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_f16(from: *const f16) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            Pair(
+                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe {
+            _mm256_storeu_ps(to, self.0);
+            _mm256_storeu_ps(to.add(8), self.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write_bf16(self, to: *mut bf16) {
+        // The compiler vectorises the plain form.
+        // SAFETY: the caller's.
+        unsafe { self.lanes().write_bf16(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_f16(self, to: *mut f16) {
+        // SAFETY: see above.
+        unsafe {
+            let narrow = |v| _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(v);
+            _mm_storeu_si128(to.cast(), narrow(self.0));
+            _mm_storeu_si128(to.add(8).cast(), narrow(self.1));
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            Pair(
+                _mm256_fmadd_ps(self.0, b.0, c.0),
+                _mm256_fmadd_ps(self.1, b.1, c.1),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        // SAFETY: see above.
+        unsafe {
+            Pair(
+                _mm256_round_ps::<NEAREST>(self.0),
+                _mm256_round_ps::<NEAREST>(self.1),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        #[inline(always)]
+        fn power(n: __m256) -> __m256 {
+            // SAFETY: see above.
+            unsafe {
+                let n = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+            }
+        }
+        self.mul(Pair(power(n.0), power(n.1)))
+    }
+}
