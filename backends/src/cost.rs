@@ -113,6 +113,11 @@ impl CostOps {
         if new {
             here.params += elements;
             self.params.push(spec);
+        } else if spec.kind == ParamKind::Linear
+            && let Some(known) = self.params.iter_mut().find(|p| p.name == spec.name)
+        {
+            // A table that a product reads as well (tied embeddings).
+            known.kind = ParamKind::Linear;
         }
     }
 

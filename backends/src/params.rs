@@ -12,7 +12,7 @@
 /// What a parameter is used for, which decides how an engine stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamKind {
-    /// `(out, in)` matrix.
+    /// `(out, in)` matrix, whose rows may also be looked up (tied embeddings).
     Linear,
     /// `(out, in, k, k)` dense convolution kernel.
     Conv,

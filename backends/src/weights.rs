@@ -117,6 +117,10 @@ pub trait WeightSource: Sync {
 
     /// The parameter `spec` of `part`, with exactly the shape asked for.
     fn get(&self, part: Part, spec: &ParamSpec) -> Result<HostTensor<'_>>;
+
+    /// Says that the engine has its own copy of `spec` now: memory that only
+    /// caches a file may go.
+    fn done(&self, _part: Part, _spec: &ParamSpec) {}
 }
 
 /// The parameters of every part that a recipe has.

@@ -13,10 +13,11 @@ use half::{bf16, f16};
 use super::kernels::attention::{Sequence, View, attention};
 use super::kernels::depthwise::{Geometry, depthwise};
 use super::kernels::element::Element;
-use super::kernels::linear::{Dense, Epilogue, Patches, linear};
+use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear};
 use super::kernels::norm::{Kind, norm};
 use super::kernels::pointwise::{gate, row_mean, swiglu};
 use super::kernels::rotary::RotaryTable;
+use super::store::Matrix;
 use crate::ops::{Act, Heads};
 
 /// A scalar that both candle and the kernels store.
@@ -92,10 +93,46 @@ fn slice<'a, T: Scalar, G: Deref<Target = Storage>>(
     r.as_ref().map(|r| r.slice()).transpose()
 }
 
+impl Matrix {
+    /// The product of `rows` rows with this matrix.
+    fn apply<T: Scalar>(
+        &self,
+        x: &impl Rows<T>,
+        rows: usize,
+        bias: &Option<Tensor>,
+        act: Act,
+        residual: &Option<Tensor>,
+    ) -> Result<Vec<T>> {
+        if x.width() != self.width {
+            bail!(
+                "rows of {} scalars by a weight of {}",
+                x.width(),
+                self.width
+            );
+        }
+        let (packed, bias, residual) = (
+            read(&self.packed),
+            bias.as_ref().map(read),
+            residual.as_ref().map(read),
+        );
+        let weight = Weight {
+            data: packed.slice()?,
+            cols: self.cols,
+            packing: self.packing,
+        };
+        let epilogue = Epilogue {
+            bias: slice(&bias)?,
+            act,
+            residual: slice(&residual)?,
+        };
+        Ok(linear(x, rows, &weight, &epilogue))
+    }
+}
+
 /// `act(x W^T + b) + residual` over the last axis.
 pub struct LinearOp {
     /// `(out, in)`.
-    pub weight: Tensor,
+    pub weight: Matrix,
     /// `(out)`.
     pub bias: Option<Tensor>,
     /// Same shape as the result.
@@ -108,31 +145,26 @@ impl CpuOp for LinearOp {
     const NAME: &'static str = "linear";
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
-        let (cols, width) = self.weight.dims2()?;
-        let (weight, bias, residual) = (
-            read(&self.weight),
-            self.bias.as_ref().map(read),
-            self.residual.as_ref().map(read),
-        );
-        let epilogue = Epilogue {
-            bias: slice(&bias)?,
-            act: self.act,
-            residual: slice(&residual)?,
-        };
-        let rows = x.len() / width;
-        let y = linear(&Dense { data: x, width }, rows, weight.slice()?, &epilogue);
+        let width = self.weight.width;
+        let rows = Dense { data: x, width };
+        let n = x.len() / width;
+        let y = self
+            .weight
+            .apply(&rows, n, &self.bias, self.act, &self.residual)?;
         let mut shape = dims.to_vec();
-        shape[dims.len() - 1] = cols;
+        shape[dims.len() - 1] = self.weight.cols;
         Ok((y, shape.into()))
     }
 }
 
 /// Dense convolution of a channels-last map.
 pub struct ConvOp {
-    /// `(out, k, k, in)`.
-    pub weight: Tensor,
+    /// `(out, k * k * in)`.
+    pub weight: Matrix,
     /// `(out)`.
     pub bias: Option<Tensor>,
+    /// Kernel size.
+    pub kernel: usize,
     /// Stride.
     pub stride: usize,
     /// Zero padding.
@@ -145,26 +177,48 @@ impl CpuOp for ConvOp {
     const NAME: &'static str = "conv";
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
-        let (out, kernel, _, c) = self.weight.dims4()?;
-        let (b, h, w) = (dims[0], dims[1], dims[2]);
-        let side = |s: usize| (s + 2 * self.padding - kernel) / self.stride + 1;
+        let (b, h, w, c) = (dims[0], dims[1], dims[2], dims[3]);
+        let side = |s: usize| (s + 2 * self.padding - self.kernel) / self.stride + 1;
         let (oh, ow) = (side(h), side(w));
         let patches = Patches {
             data: x,
             input: (h, w, c),
             output: (oh, ow),
-            kernel,
+            kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
         };
-        let (weight, bias) = (read(&self.weight), self.bias.as_ref().map(read));
-        let epilogue = Epilogue {
-            bias: slice(&bias)?,
-            act: self.act,
-            residual: None,
-        };
-        let y = linear(&patches, b * oh * ow, weight.slice()?, &epilogue);
-        Ok((y, (b, oh, ow, out).into()))
+        let rows = b * oh * ow;
+        let y = self
+            .weight
+            .apply(&patches, rows, &self.bias, self.act, &None)?;
+        Ok((y, (b, oh, ow, self.weight.cols).into()))
+    }
+}
+
+/// Rows of a matrix by index: `(1, ids, width)`.
+pub struct LookupOp {
+    /// The table.
+    pub table: Matrix,
+    /// Rows, all below the table's.
+    pub ids: Vec<u32>,
+}
+
+impl CpuOp for LookupOp {
+    const NAME: &'static str = "embed";
+
+    fn run<T: Scalar>(&self, packed: &[T], _dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let Matrix {
+            cols,
+            width,
+            packing,
+            ..
+        } = self.table;
+        let mut rows = vec![Element::ZERO; self.ids.len() * width];
+        for (id, row) in self.ids.iter().zip(rows.chunks_exact_mut(width)) {
+            packing.unpack_row(packed, cols, *id as usize, row);
+        }
+        Ok((rows, (1, self.ids.len(), width).into()))
     }
 }
 

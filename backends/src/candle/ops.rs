@@ -6,12 +6,12 @@
 use candle_core::Tensor;
 
 use super::custom::{
-    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, MeanOp, NormOp,
-    RotaryOp, SwigluOp, apply,
+    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp,
+    NormOp, RotaryOp, SwigluOp, apply,
 };
 use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
-use super::store::Params;
+use super::store::{Matrix, Params};
 use crate::error::{Error, Result};
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape};
 
@@ -105,6 +105,10 @@ impl<'a> CandleOps<'a> {
         Ok(self.params.get(&format!("{name}.weight"))?.clone())
     }
 
+    fn matrix(&self, name: &str) -> Result<Matrix> {
+        Ok(self.params.matrix(&format!("{name}.weight"))?.clone())
+    }
+
     fn bias(&self, name: &str, wanted: bool) -> Result<Option<Tensor>> {
         if !wanted {
             return Ok(None);
@@ -161,8 +165,9 @@ impl Ops for CandleOps<'_> {
     fn conv(&mut self, x: &Tensor, p: &Conv) -> Result<Tensor> {
         expect("conv", &p.name, p.c_in, x)?;
         let op = ConvOp {
-            weight: self.weight(&p.name)?,
+            weight: self.matrix(&p.name)?,
             bias: self.bias(&p.name, p.bias)?,
+            kernel: p.kernel,
             stride: p.stride,
             padding: p.padding,
             act: p.act,
@@ -186,7 +191,7 @@ impl Ops for CandleOps<'_> {
     fn linear(&mut self, x: &Tensor, p: &Linear, residual: Option<&Tensor>) -> Result<Tensor> {
         expect("linear", &p.name, p.d_in, x)?;
         let op = LinearOp {
-            weight: self.weight(&p.name)?,
+            weight: self.matrix(&p.name)?,
             bias: self.bias(&p.name, p.bias)?,
             residual: residual.map(|r| r.contiguous()).transpose()?,
             act: p.act,
@@ -247,6 +252,12 @@ impl Ops for CandleOps<'_> {
                 expected: format!("token ids below {}", p.vocab),
                 got: id.to_string(),
             });
+        }
+        if let Ok(table) = self.matrix(&p.name) {
+            // Tied embeddings are held once, packed for the output head.
+            let packed = table.packed.clone();
+            let ids = ids.to_vec();
+            return Ok(apply(&packed, LookupOp { table, ids })?);
         }
         let table = self.weight(&p.name)?;
         let ids = Tensor::new(ids, table.device())?;

@@ -3,28 +3,48 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use super::kernels::depthwise::pack_weight;
+use super::kernels::element::Element;
+use super::kernels::packed::Packing;
 use crate::error::{Error, Result};
 use crate::params::{ParamKind, ParamSpec};
 use crate::weights::{HostData, HostTensor, Part, WeightSource};
 
-/// The parameters of one part of a model by canonical name.
-///
-/// Depthwise kernels are packed for the kernel ([`pack_weight`]) and dense
-/// convolution kernels reordered to `(out, k, k, in)`; all else keeps its
-/// canonical shape.
+/// A matrix `(cols, width)` that products read, packed for this level.
+#[derive(Clone)]
+pub struct Matrix {
+    /// As [`Packing::pack`] leaves it.
+    pub packed: Tensor,
+    /// Output features.
+    pub cols: usize,
+    /// Input features; `k * k * in` of a convolution, in that order.
+    pub width: usize,
+    /// How it is packed.
+    pub packing: Packing,
+}
+
+/// A parameter as the kernels read it.
+enum Param {
+    /// A table, scale or bias in its canonical shape, or a depthwise kernel
+    /// packed by [`pack_weight`].
+    Plain(Tensor),
+    /// The weight of a linear layer or dense convolution.
+    Matrix(Matrix),
+}
+
+/// The parameters of one part of a model by canonical name. Each is held once.
 #[derive(Clone, Default)]
 pub struct Params {
-    tensors: Arc<HashMap<String, Tensor>>,
+    params: Arc<HashMap<String, Param>>,
     bytes: u64,
 }
 
 impl Params {
-    /// Pulls every parameter of `part` from a source and prepares it.
+    /// Pulls every parameter of `part` from a source and prepares it. Must run
+    /// on the engine's threads, whose level the packing is for.
     pub fn load(
         source: &dyn WeightSource,
         part: Part,
@@ -32,25 +52,47 @@ impl Params {
         dtype: DType,
         device: &Device,
     ) -> Result<Params> {
-        let mut tensors = HashMap::with_capacity(specs.len());
+        let mut params = HashMap::with_capacity(specs.len());
         let mut bytes = 0;
         for spec in specs {
             let host = source.get(part, spec)?;
-            let tensor = prepare(spec, &host, dtype, device)?;
+            let param = match dtype {
+                DType::F32 => prepare::<f32>(spec, &host, device)?,
+                DType::F16 => prepare::<f16>(spec, &host, device)?,
+                DType::BF16 => prepare::<bf16>(spec, &host, device)?,
+                other => {
+                    return Err(Error::Unavailable {
+                        what: format!("precision {other:?}"),
+                        why: "the candle engine computes in f32, f16 or bf16".into(),
+                    });
+                }
+            };
+            drop(host);
+            source.done(part, spec);
+            let (Param::Plain(tensor) | Param::Matrix(Matrix { packed: tensor, .. })) = &param;
             bytes += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-            tensors.insert(spec.name.clone(), tensor);
+            params.insert(spec.name.clone(), param);
         }
         Ok(Params {
-            tensors: Arc::new(tensors),
+            params: Arc::new(params),
             bytes,
         })
     }
 
-    /// The tensor of a canonical name.
+    /// The table, scale, bias or depthwise kernel of a canonical name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        self.tensors.get(name).ok_or_else(|| Error::MissingParam {
-            name: name.to_string(),
-        })
+        match self.params.get(name) {
+            Some(Param::Plain(tensor)) => Ok(tensor),
+            _ => Err(missing(name)),
+        }
+    }
+
+    /// The matrix of a canonical name, if it is one.
+    pub fn matrix(&self, name: &str) -> Result<&Matrix> {
+        match self.params.get(name) {
+            Some(Param::Matrix(matrix)) => Ok(matrix),
+            _ => Err(missing(name)),
+        }
     }
 
     /// Bytes held.
@@ -59,65 +101,91 @@ impl Params {
     }
 }
 
-fn prepare(
-    spec: &ParamSpec,
-    host: &HostTensor<'_>,
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
-    match spec.kind {
-        ParamKind::Depthwise => {
-            let (channels, kernel) = (spec.shape[0], spec.shape[2]);
-            let packed = pack_weight(&host.data.to_f32(), channels, kernel);
-            let len = packed.len();
-            Ok(Tensor::from_vec(packed, len, device)?)
-        }
-        ParamKind::Conv => {
-            let [out, c, k, _] = spec.shape[..] else {
-                return Err(Error::Shape {
-                    op: "conv weight",
-                    name: spec.name.clone(),
-                    expected: "4 dimensions".into(),
-                    got: format!("{:?}", spec.shape),
-                });
-            };
-            let t = upload(host, dtype, device)?.reshape((out, c, k, k))?;
-            Ok(t.permute((0, 2, 3, 1))?.contiguous()?)
-        }
-        _ => upload(host, dtype, device),
+fn missing(name: &str) -> Error {
+    Error::MissingParam {
+        name: name.to_string(),
     }
 }
 
-/// Copies a host tensor to the device in the given precision.
-fn upload(host: &HostTensor<'_>, dtype: DType, device: &Device) -> Result<Tensor> {
-    let shape = host.shape.as_slice();
-    let tensor = match (&host.data, dtype) {
-        (HostData::F32(x), DType::F32) => Tensor::from_slice(x, shape, device)?,
-        (HostData::F16(x), DType::F16) => Tensor::from_slice(x, shape, device)?,
-        (HostData::BF16(x), DType::BF16) => Tensor::from_slice(x, shape, device)?,
-        (data, DType::F32) => Tensor::from_vec(data.to_f32().into_owned(), shape, device)?,
-        (data, DType::F16) => {
-            let x: Vec<f16> = data
-                .to_f32()
-                .par_iter()
-                .map(|v| f16::from_f32(*v))
-                .collect();
-            Tensor::from_vec(x, shape, device)?
+fn prepare<T: Element + WithDType>(
+    spec: &ParamSpec,
+    host: &HostTensor<'_>,
+    device: &Device,
+) -> Result<Param> {
+    let shape = spec.shape.as_slice();
+    match (spec.kind, shape) {
+        (ParamKind::Depthwise, [channels, _, kernel, _]) => {
+            let packed = pack_weight(&host.data.to_f32(), *channels, *kernel);
+            let len = packed.len();
+            Ok(Param::Plain(Tensor::from_vec(packed, len, device)?))
         }
-        (data, DType::BF16) => {
-            let x: Vec<bf16> = data
-                .to_f32()
-                .par_iter()
-                .map(|v| bf16::from_f32(*v))
-                .collect();
-            Tensor::from_vec(x, shape, device)?
+        (ParamKind::Linear, [cols, width]) => {
+            matrix::<T>(*cols, *width, device, |col, from, dst| {
+                read(&host.data, col * width + from, 1, dst);
+            })
         }
-        (_, other) => {
-            return Err(Error::Unavailable {
-                what: format!("precision {other:?}"),
-                why: "the candle engine computes in f32, f16 or bf16".into(),
-            });
+        (ParamKind::Conv, [cols, channels, kernel, _]) => {
+            // From (in, k, k) to (k, k, in).
+            let area = kernel * kernel;
+            let width = area * channels;
+            matrix::<T>(*cols, width, device, |col, from, dst| {
+                let mut at = 0;
+                while at < dst.len() {
+                    let (tap, channel) = ((from + at) / channels, (from + at) % channels);
+                    let n = (channels - channel).min(dst.len() - at);
+                    let first = col * width + channel * area + tap;
+                    read(&host.data, first, area, &mut dst[at..at + n]);
+                    at += n;
+                }
+            })
         }
-    };
-    Ok(tensor)
+        (ParamKind::Table | ParamKind::Bias | ParamKind::Scale, _) => {
+            let mut values = vec![T::ZERO; spec.elements()];
+            read(&host.data, 0, 1, &mut values);
+            Ok(Param::Plain(Tensor::from_vec(values, shape, device)?))
+        }
+        (kind, _) => Err(Error::Shape {
+            op: "load",
+            name: spec.name.clone(),
+            expected: format!("the dimensions of a {kind:?} weight"),
+            got: format!("{shape:?}"),
+        }),
+    }
+}
+
+fn matrix<T: Element + WithDType>(
+    cols: usize,
+    width: usize,
+    device: &Device,
+    fill: impl Fn(usize, usize, &mut [T]) + Sync,
+) -> Result<Param> {
+    let packing = Packing::of::<T>();
+    let packed = packing.pack(cols, width, fill);
+    let len = packed.len();
+    Ok(Param::Matrix(Matrix {
+        packed: Tensor::from_vec(packed, len, device)?,
+        cols,
+        width,
+        packing,
+    }))
+}
+
+/// Converts every `step`-th scalar from `at` on into `dst`.
+fn read<T: Element>(data: &HostData<'_>, at: usize, step: usize, dst: &mut [T]) {
+    fn convert<S: Element, T: Element>(src: &[S], step: usize, dst: &mut [T]) {
+        const RUN: usize = 256;
+        let mut wide = [0.0; RUN];
+        for (i, dst) in dst.chunks_mut(RUN).enumerate() {
+            let src = src[i * RUN * step..].iter().step_by(step);
+            for (w, s) in wide[..dst.len()].iter_mut().zip(src) {
+                *w = s.get();
+            }
+            T::narrow(&wide[..dst.len()], dst);
+        }
+    }
+    match data {
+        HostData::F32(x) => convert(&x[at..], step, dst),
+        HostData::F16(x) => convert(&x[at..], step, dst),
+        HostData::BF16(x) => convert(&x[at..], step, dst),
+    }
 }

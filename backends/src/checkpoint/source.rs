@@ -118,6 +118,15 @@ impl WeightSource for CheckpointSource {
             data,
         })
     }
+
+    fn done(&self, part: Part, spec: &ParamSpec) {
+        match self.plans.get(&(part, spec.name.clone())) {
+            Some(Plan::Borrow(key)) => self.files.release(key),
+            Some(Plan::Stack(keys)) => keys.iter().for_each(|key| self.files.release(key)),
+            // Folded convolutions are small.
+            _ => {}
+        }
+    }
 }
 
 /// Tensors one after another; in their own type if they share it, else in f32.

@@ -10,6 +10,12 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// Whether the storage is f32 itself, so that no conversion is needed.
     const IS_F32: bool;
 
+    /// Whether the storage is bf16, which some machines multiply natively.
+    const IS_BF16: bool = false;
+
+    /// Zero.
+    const ZERO: Self;
+
     /// Converts `src` into `dst` of the same length.
     fn widen(src: &[Self], dst: &mut [f32]);
 
@@ -61,6 +67,7 @@ pub trait Element: Copy + Send + Sync + 'static {
 
 impl Element for f32 {
     const IS_F32: bool = true;
+    const ZERO: f32 = 0.0;
 
     fn widen(src: &[f32], dst: &mut [f32]) {
         dst.copy_from_slice(src);
@@ -93,6 +100,7 @@ impl Element for f32 {
 
 impl Element for f16 {
     const IS_F32: bool = false;
+    const ZERO: f16 = f16::ZERO;
 
     fn widen(src: &[f16], dst: &mut [f32]) {
         src.convert_to_f32_slice(dst);
@@ -125,6 +133,8 @@ impl Element for f16 {
 
 impl Element for bf16 {
     const IS_F32: bool = false;
+    const IS_BF16: bool = true;
+    const ZERO: bf16 = bf16::ZERO;
 
     #[inline(always)]
     fn widen(src: &[bf16], dst: &mut [f32]) {

@@ -1,26 +1,37 @@
-//! Linear layers, pointwise and dense convolutions: one tiled matrix product
-//! with bias, activation and residual applied while a tile is still in cache.
+//! Linear layers, pointwise and dense convolutions: a matrix product with a
+//! packed weight whose bias, activation and residual are applied to each tile
+//! as it leaves the registers.
 //!
-//! The product of a tile is the `gemm` crate's; the tiling over rows and
-//! output features, the precision conversion and the epilogue are ours. With
-//! few rows (decode) the layer is bound by reading the weights once, and dot
-//! products over weight rows replace the tiles.
+//! A task is a block of rows that fits the second-level cache by a group of
+//! panels; the inner dimension is cut so that a panel fits beside it. One row
+//! (decode) takes the same path: it reads the weight once, forwards.
 
+use std::ops::Range;
+
+use half::bf16;
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::math::activate;
-use super::product::product;
+use super::math::activate_vector;
+use super::packed::Packing;
+use super::product::{
+    Arithmetic, Bf16Pairs, Left, Right, Sums, TILE_FLOATS, Widening, tile, tile_rows,
+};
 use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
-use super::{Output, produce, with_scratch};
+use super::{Output, Scratch, produce};
 use crate::ops::Act;
 
-/// Rows of a tile.
-const TILE_ROWS: usize = 640;
-/// Output features of a tile.
-const TILE_COLS: usize = 512;
-/// Up to this many rows the weights are streamed instead of tiled.
-const STREAM_ROWS: usize = 4;
+/// Most rows of a task.
+const BLOCK_ROWS: usize = 120;
+/// Bytes of the inner dimension between two visits to the sums.
+const BLOCK_BYTES: usize = 3072;
+/// Most columns of a task, where the inner dimension is cut and partial sums
+/// wait for the rest.
+const BLOCK_COLS: usize = 512;
+/// Tasks per thread, for balance.
+const TASKS: usize = 8;
+/// Multiplications that outweigh starting a task.
+const TASK_WORK: usize = 1 << 19;
 
 /// Where the rows of the left operand come from.
 pub trait Rows<T>: Sync {
@@ -30,8 +41,8 @@ pub trait Rows<T>: Sync {
     /// All rows as one contiguous slice, if they are stored so.
     fn contiguous(&self) -> Option<&[T]>;
 
-    /// Writes rows `start ..` as f32 into `dst` (`rows * width`).
-    fn fill(&self, start: usize, dst: &mut [f32]);
+    /// Writes scalars `from .. from + dst.len()` of a row.
+    fn fill(&self, row: usize, from: usize, dst: &mut [T]);
 }
 
 /// Rows stored one after another.
@@ -51,9 +62,9 @@ impl<T: Element> Rows<T> for Dense<'_, T> {
         Some(self.data)
     }
 
-    fn fill(&self, start: usize, dst: &mut [f32]) {
-        let from = start * self.width;
-        widen(&self.data[from..from + dst.len()], dst);
+    fn fill(&self, row: usize, from: usize, dst: &mut [T]) {
+        let at = row * self.width + from;
+        dst.copy_from_slice(&self.data[at..at + dst.len()]);
     }
 }
 
@@ -83,25 +94,48 @@ impl<T: Element> Rows<T> for Patches<'_, T> {
         None
     }
 
-    fn fill(&self, start: usize, dst: &mut [f32]) {
+    fn fill(&self, row: usize, from: usize, dst: &mut [T]) {
         let (h, w, c) = self.input;
         let (oh, ow) = self.output;
-        for (i, row) in dst.chunks_exact_mut(self.width()).enumerate() {
-            let pixel = start + i;
-            let (image, rest) = (pixel / (oh * ow), pixel % (oh * ow));
-            let (oy, ox) = (rest / ow, rest % ow);
-            for (tap, out) in row.chunks_exact_mut(c).enumerate() {
-                let y = (oy * self.stride + tap / self.kernel).wrapping_sub(self.padding);
-                let x = (ox * self.stride + tap % self.kernel).wrapping_sub(self.padding);
-                if y < h && x < w {
-                    let at = ((image * h + y) * w + x) * c;
-                    T::widen(&self.data[at..at + c], out);
-                } else {
-                    out.fill(0.0);
+        let (image, rest) = (row / (oh * ow), row % (oh * ow));
+        let top = rest / ow * self.stride;
+        let left = rest % ow * self.stride;
+        // A kernel row is a run of the map, cut where it leaves the map.
+        let run = self.kernel * c;
+        let inside = |x: usize| (left * c + x).wrapping_sub(self.padding * c);
+        let mut at = 0;
+        while at < dst.len() {
+            let (ky, x) = ((from + at) / run, (from + at) % run);
+            let n = (run - x).min(dst.len() - at);
+            let out = &mut dst[at..at + n];
+            at += n;
+            let y = (top + ky).wrapping_sub(self.padding);
+            if y >= h {
+                out.fill(T::ZERO);
+                continue;
+            }
+            let line = &self.data[(image * h + y) * w * c..][..w * c];
+            let start = inside(x);
+            if start < line.len() && start + n <= line.len() {
+                out.copy_from_slice(&line[start..start + n]);
+            } else {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = line.get(inside(x + i)).copied().unwrap_or(T::ZERO);
                 }
             }
         }
     }
+}
+
+/// A packed weight `(cols, width)`.
+#[derive(Clone, Copy)]
+pub struct Weight<'a, T> {
+    /// As [`Packing::pack`] leaves it.
+    pub data: &'a [T],
+    /// Output features.
+    pub cols: usize,
+    /// How it is packed.
+    pub packing: Packing,
 }
 
 /// What happens to a product before it is stored.
@@ -114,245 +148,213 @@ pub struct Epilogue<'a, T> {
     pub residual: Option<&'a [T]>,
 }
 
-fn widen<T: Element>(src: &[T], dst: &mut [f32]) {
-    struct Widen<'a, T>(&'a [T], &'a mut [f32]);
-    impl<T: Element> Kernel for Widen<'_, T> {
-        type Out = ();
-        #[inline(always)]
-        fn run<S: Simd>(self) {
-            T::widen(self.0, self.1);
-        }
-    }
-    dispatch(Widen(src, dst));
-}
-
-/// `act(x W^T + bias) + residual` for `rows` rows of `x` and weights
-/// `(cols, width)`; returns `rows * cols` scalars.
-pub fn linear<T: Element>(
-    x: &impl Rows<T>,
+/// `act(x W^T + bias) + residual` for `rows` rows of `x`; returns
+/// `rows * cols` scalars.
+pub fn linear<T: Element, R: Rows<T>>(
+    x: &R,
     rows: usize,
-    weight: &[T],
+    weight: &Weight<'_, T>,
     epilogue: &Epilogue<'_, T>,
 ) -> Vec<T> {
-    let width = x.width();
-    let cols = weight.len() / width;
+    let (width, cols, packing) = (x.width(), weight.cols, weight.packing);
+    assert_eq!(packing, Packing::of::<T>(), "packed for another level");
+    assert_eq!(weight.data.len(), packing.len(cols, width));
+    assert!(x.contiguous().is_none_or(|x| x.len() >= rows * width));
+    assert!(epilogue.bias.is_none_or(|b| b.len() == cols));
+    assert!(epilogue.residual.is_none_or(|r| r.len() == rows * cols));
+    let panels = packing.panels(cols);
+    let wanted = (rows * cols * width / TASK_WORK).clamp(1, TASKS * rayon::current_num_threads());
+    let blocks = rows.div_ceil(BLOCK_ROWS).max(1);
+    // Equal blocks of whole tiles, so that no task is left with a remainder.
+    let block = rows.div_ceil(blocks).next_multiple_of(12).min(rows.max(1));
+    let blocks = rows.div_ceil(block);
+    let cut = width * size_of::<T>() > BLOCK_BYTES;
+    let fewest = if cut { cols.div_ceil(BLOCK_COLS) } else { 1 };
+    let groups = wanted.div_ceil(blocks.max(1)).max(fewest).min(panels);
+    let group = panels.div_ceil(groups);
+    let groups = panels.div_ceil(group);
     produce(rows * cols, |out| {
-        if rows <= STREAM_ROWS {
-            stream(x, rows, weight, epilogue, out);
-            return;
-        }
-        let row_tiles = rows.div_ceil(TILE_ROWS);
-        let col_tiles = cols.div_ceil(TILE_COLS);
-        // Equal tiles, so that no thread is left with a remainder.
-        let tile_rows = rows.div_ceil(row_tiles);
-        let tile_cols = cols.div_ceil(col_tiles);
-        (0..row_tiles * col_tiles).into_par_iter().for_each(|t| {
-            let (rt, ct) = (t / col_tiles, t % col_tiles);
-            let tile = Tile {
-                row: rt * tile_rows,
-                rows: tile_rows.min(rows.saturating_sub(rt * tile_rows)),
-                col: ct * tile_cols,
-                cols: tile_cols.min(cols.saturating_sub(ct * tile_cols)),
-                stride: cols,
-            };
-            if tile.rows > 0 && tile.cols > 0 {
-                tile.compute(x, weight, epilogue, out);
-            }
+        (0..blocks * groups).into_par_iter().for_each(|task| {
+            let (row, panel) = (task / groups * block, task % groups * group);
+            dispatch(Task {
+                x,
+                weight: *weight,
+                epilogue,
+                out,
+                rows: row..(row + block).min(rows),
+                panels: panel..(panel + group).min(panels),
+            });
         });
     })
 }
 
-struct Tile {
-    row: usize,
-    rows: usize,
-    col: usize,
-    cols: usize,
-    /// Columns of the whole output.
-    stride: usize,
+/// A block of rows by a group of panels.
+struct Task<'a, T, R> {
+    x: &'a R,
+    weight: Weight<'a, T>,
+    epilogue: &'a Epilogue<'a, T>,
+    out: &'a Output<T>,
+    rows: Range<usize>,
+    panels: Range<usize>,
 }
 
-impl Tile {
-    fn compute<T: Element>(
-        &self,
-        x: &impl Rows<T>,
-        weight: &[T],
-        epilogue: &Epilogue<'_, T>,
-        out: &Output<T>,
-    ) {
-        let k = x.width();
-        let a_borrowed = x.contiguous().and_then(T::as_f32);
-        let w = &weight[self.col * k..(self.col + self.cols) * k];
-        let w_borrowed = T::as_f32(w);
-        let a_len = if a_borrowed.is_some() {
-            0
-        } else {
-            self.rows * k
-        };
-        let w_len = if w_borrowed.is_some() { 0 } else { w.len() };
-        with_scratch(a_len + w_len + self.rows * self.cols, |scratch| {
-            let (a_buffer, rest) = scratch.split_at_mut(a_len);
-            let (w_buffer, tile) = rest.split_at_mut(w_len);
-            let a = match a_borrowed {
-                Some(all) => &all[self.row * k..(self.row + self.rows) * k],
-                None => {
-                    x.fill(self.row, a_buffer);
-                    a_buffer
-                }
-            };
-            let w = match w_borrowed {
-                Some(w) => w,
-                None => {
-                    widen(w, w_buffer);
-                    w_buffer
-                }
-            };
-            product(
-                (tile, self.cols),
-                (a, k, 1),
-                (w, 1, k),
-                (self.rows, self.cols, k),
-            );
-            for (i, row) in tile.chunks_exact_mut(self.cols).enumerate() {
-                let at = (self.row + i) * self.stride + self.col;
-                // SAFETY: tiles, and rows of a tile, do not overlap.
-                let dst = unsafe { out.slice(at, self.cols) };
-                epilogue.store(self.col, at, row, dst);
-            }
-        });
-    }
-}
-
-impl<T: Element> Epilogue<'_, T> {
-    /// Finishes part of a row that starts at output feature `col` and at
-    /// element `at` of the output.
-    fn store(&self, col: usize, at: usize, row: &mut [f32], dst: &mut [T]) {
-        struct Store<'a, T> {
-            bias: Option<&'a [T]>,
-            act: Act,
-            residual: Option<&'a [T]>,
-            row: &'a mut [f32],
-            dst: &'a mut [T],
-        }
-        impl<T: Element> Kernel for Store<'_, T> {
-            type Out = ();
-            #[inline(always)]
-            fn run<S: Simd>(self) {
-                if let Some(bias) = self.bias {
-                    for (v, b) in self.row.iter_mut().zip(bias) {
-                        *v += b.get();
-                    }
-                }
-                activate::<S>(self.act, self.row);
-                if let Some(residual) = self.residual {
-                    for (v, r) in self.row.iter_mut().zip(residual) {
-                        *v += r.get();
-                    }
-                }
-                T::narrow(self.row, self.dst);
-            }
-        }
-        let n = row.len();
-        dispatch(Store {
-            bias: self.bias.map(|b| &b[col..col + n]),
-            act: self.act,
-            residual: self.residual.map(|r| &r[at..at + n]),
-            row,
-            dst,
-        });
-    }
-}
-
-/// Few rows: every weight row is read once and multiplied with all of them.
-fn stream<T: Element>(
-    x: &impl Rows<T>,
-    rows: usize,
-    weight: &[T],
-    epilogue: &Epilogue<'_, T>,
-    out: &Output<T>,
-) {
-    let k = x.width();
-    let cols = weight.len() / k;
-    let mut xs = vec![0.0; rows * k];
-    x.fill(0, &mut xs);
-    // Long enough runs that a task outweighs its scheduling.
-    let run = 65_536_usize.div_ceil(k).clamp(1, cols.max(1));
-    (0..cols.div_ceil(run)).into_par_iter().for_each(|task| {
-        let col = task * run;
-        let n = run.min(cols - col);
-        with_scratch(rows * n, |sums| {
-            dispatch(Dots {
-                xs: &xs,
-                weight: &weight[col * k..(col + n) * k],
-                width: k,
-                sums,
-            });
-            for (r, row) in sums.chunks_exact_mut(n).enumerate() {
-                let at = r * cols + col;
-                // SAFETY: runs of columns do not overlap.
-                let dst = unsafe { out.slice(at, n) };
-                epilogue.store(col, at, row, dst);
-            }
-        });
-    });
-}
-
-/// Dot products of every row of `xs` with every weight row; `sums` is
-/// `(rows of xs, rows of weight)`.
-struct Dots<'a, T> {
-    xs: &'a [f32],
-    weight: &'a [T],
-    width: usize,
-    sums: &'a mut [f32],
-}
-
-impl<T: Element> Kernel for Dots<'_, T> {
+impl<T: Element, R: Rows<T>> Kernel for Task<'_, T, R> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let n = self.weight.len() / self.width;
-        for (j, w) in self.weight.chunks_exact(self.width).enumerate() {
-            for (r, x) in self.xs.chunks_exact(self.width).enumerate() {
-                self.sums[r * n + j] = dot::<S, T>(x, w);
-            }
+        let width = self.x.width();
+        let (first, rows) = (self.rows.start, self.rows.len());
+        let step = BLOCK_BYTES / size_of::<T>();
+        let inner = width
+            .div_ceil(width.div_ceil(step).max(1))
+            .next_multiple_of(LANES);
+        if T::IS_BF16 && S::LEVEL.has_bf16_dot() {
+            let whole = self.x.contiguous().filter(|_| width.is_multiple_of(2));
+            let stride = if whole.is_some() { width } else { inner };
+            let copied = if whole.is_some() { 0 } else { rows * inner };
+            let mut scratch = Scratch::take(copied.div_ceil(2));
+            self.multiply::<S, Bf16Pairs>(inner, |k| {
+                let at: *const T = match whole {
+                    Some(x) => x[first * width + k.start..].as_ptr(),
+                    None => {
+                        // SAFETY: the scratch holds `copied` scalars of
+                        // half the size, for which any bits are valid.
+                        let copy = unsafe {
+                            std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast::<T>(), copied)
+                        };
+                        for (row, dst) in copy.chunks_exact_mut(inner).enumerate() {
+                            let (dst, rest) = dst.split_at_mut(k.len());
+                            self.x.fill(first + row, k.start, dst);
+                            rest.fill(T::ZERO);
+                        }
+                        copy.as_ptr()
+                    }
+                };
+                Left {
+                    at: at.cast::<bf16>(),
+                    stride,
+                }
+            });
+        } else {
+            let whole = self.x.contiguous().and_then(T::as_f32);
+            let stride = if whole.is_some() { width } else { inner };
+            let copied = if whole.is_some() { 0 } else { rows * inner };
+            let mut scratch = Scratch::take(copied);
+            let mut line = vec![T::ZERO; if whole.is_some() { 0 } else { inner }];
+            self.multiply::<S, Widening<T>>(inner, |k| {
+                let at = match whole {
+                    Some(x) => x[first * width + k.start..].as_ptr(),
+                    None => {
+                        for (row, dst) in scratch.chunks_exact_mut(inner).enumerate() {
+                            let line = &mut line[..k.len()];
+                            self.x.fill(first + row, k.start, line);
+                            T::widen(line, &mut dst[..k.len()]);
+                        }
+                        scratch.as_ptr()
+                    }
+                };
+                Left { at, stride }
+            });
         }
     }
 }
 
-/// Dot product in several independent sums, which hide the latency of addition.
-#[inline(always)]
-fn dot<S: Simd, T: Element>(x: &[f32], w: &[T]) -> f32 {
-    const SUMS: usize = 4;
-    let zero = S::Vector::load(&[0.0; LANES]);
-    let mut sums = [zero; SUMS];
-    let mut wide = [0.0_f32; SUMS * LANES];
-    let mut xs = x.chunks_exact(SUMS * LANES);
-    let mut ws = w.chunks_exact(SUMS * LANES);
-    for (x, w) in (&mut xs).zip(&mut ws) {
-        let w = match T::as_f32(w) {
-            Some(w) => w,
-            None => {
-                T::widen(w, &mut wide);
-                &wide
-            }
+impl<T: Element, R: Rows<T>> Task<'_, T, R> {
+    /// The product in runs of `inner` scalars of the inner dimension, whose
+    /// left operand `left` provides.
+    #[inline(always)]
+    fn multiply<S: Simd, X: Arithmetic<S>>(
+        &self,
+        inner: usize,
+        mut left: impl FnMut(Range<usize>) -> Left<X::Left>,
+    ) {
+        let width = self.x.width();
+        let packing = self.weight.packing;
+        let rows = self.rows.len();
+        let partial = if inner < width {
+            self.panels.len() * rows * packing.panel
+        } else {
+            0
         };
-        for (i, sum) in sums.iter_mut().enumerate() {
-            let x = S::Vector::load(&x[i * LANES..]);
-            *sum = x.mul_add(S::Vector::load(&w[i * LANES..]), *sum);
+        let mut scratch = Scratch::take(TILE_FLOATS + partial);
+        let (finished, partial) = scratch.split_at_mut(TILE_FLOATS);
+        for start in (0..width).step_by(inner) {
+            let end = (start + inner).min(width);
+            let steps = packing.steps(end - start);
+            let left = left(start..end);
+            let stride_bytes = left.stride * size_of::<X::Left>();
+            for (index, panel) in self.panels.clone().enumerate() {
+                let columns = packing.stored(panel, self.weight.cols);
+                let at = panel * packing.panel_len(width) + start * columns;
+                let right = Right {
+                    at: self.weight.data[at..].as_ptr().cast::<X::Right>(),
+                    stride: columns * X::DEPTH,
+                    columns,
+                };
+                let mut row = 0;
+                while row < rows {
+                    let n = tile_rows::<S>(rows - row, stride_bytes);
+                    let from = (index * rows + row) * packing.panel;
+                    let waiting = partial.get_mut(from..).map(<[f32]>::as_mut_ptr);
+                    let waiting = waiting.filter(|_| inner < width);
+                    let last = end == width;
+                    let sums = Sums {
+                        from: waiting.filter(|_| start > 0).map(|p| p.cast_const()),
+                        to: waiting.filter(|_| !last).unwrap_or(finished.as_mut_ptr()),
+                        stride: columns,
+                    };
+                    // SAFETY: the rows, steps and columns lie within the
+                    // operands (asserted by `linear`), and the sums of a
+                    // tile within `finished` or its place in `partial`.
+                    unsafe {
+                        let at = left.at.add(row * left.stride);
+                        let left = Left { at, ..left };
+                        tile::<S, X>(n, &left, &right, steps, sums);
+                    }
+                    if last {
+                        self.store::<S>(self.rows.start + row, n, panel, columns, finished);
+                    }
+                    row += n;
+                }
+            }
         }
     }
-    let tail = xs.remainder().iter().zip(ws.remainder());
-    let mut total: f32 = tail.map(|(x, w)| x * w.get()).sum();
-    let mut lanes = [0.0; LANES];
-    for sum in sums {
-        sum.store(&mut lanes);
-        total += lanes.iter().sum::<f32>();
+
+    /// Finishes a tile of `rows` rows by `columns` stored columns.
+    #[inline(always)]
+    fn store<S: Simd>(&self, row: usize, rows: usize, panel: usize, columns: usize, sums: &[f32]) {
+        let cols = self.weight.cols;
+        let Epilogue {
+            bias,
+            act,
+            residual,
+        } = *self.epilogue;
+        let first = panel * self.weight.packing.panel;
+        for part in (0..columns).step_by(LANES) {
+            let col = first + part;
+            let n = LANES.min(cols - col);
+            let bias = match bias {
+                Some(bias) => T::load::<S::Vector>(&bias[col..col + n]),
+                None => S::Vector::splat(0.0),
+            };
+            for i in 0..rows {
+                let at = (row + i) * cols + col;
+                let sum = S::Vector::load(&sums[i * columns + part..]).add(bias);
+                let mut v = activate_vector::<S>(act, sum);
+                if let Some(residual) = residual {
+                    v = v.add(T::load(&residual[at..at + n]));
+                }
+                // SAFETY: tiles do not overlap.
+                T::store(v, unsafe { self.out.slice(at, n) });
+            }
+        }
     }
-    total
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::at_every_level;
     use super::super::test_numbers::numbers;
     use super::*;
     use half::{bf16, f16};
@@ -368,10 +370,18 @@ mod tests {
         let w = store(&numbers(cols * k, 2));
         let bias = store(&numbers(cols, 3));
         let residual = store(&numbers(rows * cols, 4));
+        let packing = Packing::of::<T>();
+        let packed = packing.pack(cols, k, |c, from, dst: &mut [T]| {
+            dst.copy_from_slice(&w[c * k + from..][..dst.len()]);
+        });
         let got = linear(
             &Dense { data: &x, width: k },
             rows,
-            &w,
+            &Weight {
+                data: &packed,
+                cols,
+                packing,
+            },
             &Epilogue {
                 bias: Some(&bias),
                 act: Act::Relu,
@@ -391,14 +401,22 @@ mod tests {
     }
 
     #[test]
-    fn tiles_and_streams_agree_with_the_definition() {
-        for rows in [1, 3, 5, 70, 300] {
-            check::<f32>(rows, 67, 401, 2e-5);
-            check::<f32>(rows, 130, 33, 2e-5);
-        }
-        check::<bf16>(300, 64, 129, 2e-2);
-        check::<bf16>(1, 200, 1000, 2e-2);
-        check::<f16>(40, 64, 129, 3e-3);
+    fn agrees_with_the_definition() {
+        at_every_level(|_| {
+            for rows in [1, 3, 5, 23, 70, 300] {
+                check::<f32>(rows, 67, 101, 2e-5);
+                check::<f32>(rows, 130, 33, 2e-5);
+                check::<bf16>(rows, 67, 33, 2e-2);
+            }
+            // Long enough for several runs of the inner dimension.
+            check::<f32>(14, 1700, 530, 2e-4);
+            check::<bf16>(14, 3301, 530, 1e-1);
+            check::<f16>(14, 3301, 33, 2e-2);
+            // Rows that fall into one set of the first-level cache.
+            check::<f32>(29, 1024, 48, 2e-4);
+            check::<bf16>(1, 200, 1000, 2e-2);
+            check::<f16>(40, 64, 129, 3e-3);
+        });
     }
 
     #[test]
@@ -420,7 +438,16 @@ mod tests {
             act: Act::None,
             residual: None,
         };
-        let got = linear(&patches, oh * ow, &weight, &plain);
+        let packing = Packing::of::<f32>();
+        let packed = packing.pack(out, 9 * c, |o, from, dst: &mut [f32]| {
+            dst.copy_from_slice(&weight[o * 9 * c + from..][..dst.len()]);
+        });
+        let weights = Weight {
+            data: &packed,
+            cols: out,
+            packing,
+        };
+        let got = linear(&patches, oh * ow, &weights, &plain);
         for (i, got) in got.iter().enumerate() {
             let (pixel, o) = (i / out, i % out);
             let mut expected = 0.0;

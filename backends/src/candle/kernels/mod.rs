@@ -12,12 +12,14 @@ pub mod element;
 pub mod linear;
 pub mod math;
 pub mod norm;
+pub mod packed;
 pub mod pointwise;
 pub mod product;
 pub mod rotary;
 pub mod simd;
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 /// A raw output slice that parallel tasks write disjoint parts of.
 pub struct Output<T> {
@@ -67,19 +69,52 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends a thread-local, cache-line aligned buffer of `len` floats with
-/// unspecified contents.
-pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut buffer = SCRATCH.with(|s| s.borrow_mut().pop()).unwrap_or_default();
-    let lines = len.div_ceil(16);
-    if buffer.len() < lines {
-        buffer.resize(lines, Line([0.0; 16]));
+/// A thread-local, cache-line aligned buffer of floats, lent until dropped.
+///
+/// A value rather than a closure's argument: a closure is a function of its
+/// own, compiled without the instruction set of the kernel that contains it.
+pub struct Scratch {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Scratch {
+    /// Lends `len` floats with unspecified contents.
+    pub fn take(len: usize) -> Scratch {
+        let mut lines = SCRATCH.with(|s| s.borrow_mut().pop()).unwrap_or_default();
+        if lines.len() * 16 < len {
+            lines.resize(len.div_ceil(16), Line([0.0; 16]));
+        }
+        Scratch { lines, len }
     }
-    // SAFETY: a line is 16 floats without padding, and there are enough.
-    let floats = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) };
-    let result = f(floats);
-    SCRATCH.with(|s| s.borrow_mut().push(buffer));
-    result
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        SCRATCH.with(|s| s.borrow_mut().push(lines));
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: a line is 16 floats without padding, and there are enough.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// Lends a buffer of `len` floats with unspecified contents to `f`.
+pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    f(&mut Scratch::take(len))
 }
 
 #[cfg(test)]

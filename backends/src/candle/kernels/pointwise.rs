@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::math::{activate, sigmoid};
+use super::math::activate;
 use super::simd::{Kernel, Simd, dispatch};
 use super::{produce, with_scratch};
 use crate::ops::Act;
@@ -105,8 +105,9 @@ pub fn swiglu<T: Element>(x: &[T], width: usize) -> Vec<T> {
             let (gate, up) = self.1.split_at_mut(width);
             T::widen(&self.0[..width], gate);
             T::widen(&self.0[width..], up);
+            activate::<S>(Act::Silu, gate);
             for (g, u) in gate.iter_mut().zip(up.iter()) {
-                *g *= sigmoid::<S>(*g) * u;
+                *g *= u;
             }
             T::narrow(gate, self.2);
         }

@@ -1,41 +1,267 @@
-//! The matrix product of one task: the `gemm` crate's, single-threaded, with
-//! its bounds checked. Threads belong to the tiling around it.
+//! The tile of a matrix product: sums of a few rows by one panel of columns,
+//! kept in registers over a run of the inner dimension.
+//!
+//! The left operand is read in place, a broadcast scalar (or pair of bf16
+//! scalars) at a time from rows a stride apart; the right one is a packed
+//! panel, or any matrix whose columns lie side by side. Nothing is copied and
+//! nothing transposed, and one loop serves all precisions ([`Arithmetic`]).
 
-use gemm::{Parallelism, gemm};
+use std::marker::PhantomData;
 
-/// `dst = a b` with `(rows, cols, inner)`; operands as (data, row stride,
-/// column stride).
-pub fn product(
-    dst: (&mut [f32], usize),
-    a: (&[f32], usize, usize),
-    b: (&[f32], usize, usize),
-    (m, n, k): (usize, usize, usize),
+use half::bf16;
+
+use super::element::Element;
+use super::simd::{Kernel, LANES, Simd, Vector};
+
+/// Most floats of a tile at any level.
+pub const TILE_FLOATS: usize = 12 * 2 * LANES;
+
+/// Bytes from row to row that put all rows of the left operand into one set of
+/// the first-level cache, which has eight ways or more.
+const ALIAS: usize = 4096;
+/// Rows that such a stride still admits.
+const ALIASED_ROWS: usize = 8;
+
+/// One step of the inner dimension.
+pub trait Arithmetic<S: Simd> {
+    /// Scalar of the left operand.
+    type Left: Copy;
+    /// Scalar of the right operand.
+    type Right: Copy;
+    /// A broadcast left operand.
+    type Factor: Copy;
+    /// A vector of the right operand.
+    type Row: Copy;
+
+    /// Neighbouring scalars of the inner dimension in a step.
+    const DEPTH: usize;
+
+    /// Reads a step of a left row.
+    ///
+    /// # Safety
+    /// `at` must be readable for `DEPTH` scalars.
+    unsafe fn left(at: *const Self::Left) -> Self::Factor;
+
+    /// Reads a step of [`LANES`] columns.
+    ///
+    /// # Safety
+    /// `at` must be readable for `DEPTH * LANES` scalars while the result lives.
+    unsafe fn right(at: *const Self::Right) -> Self::Row;
+
+    /// `sum + left * right`.
+    ///
+    /// # Safety
+    /// As for [`Arithmetic::right`].
+    unsafe fn multiply(left: Self::Factor, right: Self::Row, sum: S::Vector) -> S::Vector;
+
+    /// Stores `v` as scalars `at ..` of a left operand's row that takes the
+    /// place of the floats from `row` on.
+    ///
+    /// # Safety
+    /// The floats must be writable that far.
+    unsafe fn keep(v: S::Vector, row: *mut f32, at: usize);
+}
+
+/// f32 products of an f32 left operand with a right operand stored as `T`.
+pub struct Widening<T>(PhantomData<T>);
+
+impl<S: Simd, T: Element> Arithmetic<S> for Widening<T> {
+    type Left = f32;
+    type Right = T;
+    type Factor = S::Vector;
+    type Row = S::Vector;
+
+    const DEPTH: usize = 1;
+
+    #[inline(always)]
+    unsafe fn left(at: *const f32) -> S::Vector {
+        // SAFETY: the caller's.
+        S::Vector::splat(unsafe { *at })
+    }
+
+    #[inline(always)]
+    unsafe fn right(at: *const T) -> S::Vector {
+        // SAFETY: the caller's.
+        unsafe { T::read(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(left: S::Vector, right: S::Vector, sum: S::Vector) -> S::Vector {
+        left.mul_add(right, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn keep(v: S::Vector, row: *mut f32, at: usize) {
+        // SAFETY: the caller's.
+        unsafe { v.write(row.add(at)) }
+    }
+}
+
+/// Native products of bf16 pairs with f32 sums.
+pub struct Bf16Pairs;
+
+impl<S: Simd> Arithmetic<S> for Bf16Pairs {
+    type Left = bf16;
+    type Right = bf16;
+    type Factor = u32;
+    type Row = *const bf16;
+
+    const DEPTH: usize = 2;
+
+    #[inline(always)]
+    unsafe fn left(at: *const bf16) -> u32 {
+        // SAFETY: the caller's.
+        unsafe { at.cast::<u32>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn right(at: *const bf16) -> *const bf16 {
+        at
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(left: u32, right: *const bf16, sum: S::Vector) -> S::Vector {
+        // SAFETY: the caller's.
+        unsafe { S::dot_bf16(sum, left, right) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(v: S::Vector, row: *mut f32, at: usize) {
+        // SAFETY: the caller's; half as many bytes as floats.
+        unsafe { v.write_bf16(row.cast::<bf16>().add(at)) }
+    }
+}
+
+/// A left operand: rows `stride` scalars apart.
+#[derive(Clone, Copy)]
+pub struct Left<T> {
+    /// First scalar of the first row.
+    pub at: *const T,
+    /// Scalars from row to row.
+    pub stride: usize,
+}
+
+/// A right operand: steps `stride` scalars apart.
+pub struct Right<T> {
+    /// First scalar of the first step.
+    pub at: *const T,
+    /// Scalars from step to step.
+    pub stride: usize,
+    /// Columns, 16 or 32.
+    pub columns: usize,
+}
+
+/// Sums `(rows, columns)`.
+#[derive(Clone, Copy)]
+pub struct Sums {
+    /// Where they go.
+    pub to: *mut f32,
+    /// Sums to begin with instead of zeros.
+    pub from: Option<*const f32>,
+    /// Floats from row to row.
+    pub stride: usize,
+}
+
+/// Rows of the next tile of a left operand that has `rows` left.
+#[inline(always)]
+pub fn tile_rows<S: Simd>(rows: usize, stride_bytes: usize) -> usize {
+    let most = if stride_bytes.is_multiple_of(ALIAS) {
+        S::TILE_ROWS.min(ALIASED_ROWS)
+    } else {
+        S::TILE_ROWS
+    };
+    [12, 8, 6, 4, 2, 1]
+        .into_iter()
+        .find(|size| *size <= most && *size <= rows)
+        .unwrap_or(1)
+}
+
+/// Computes one tile of `rows` rows, which [`tile_rows`] gave.
+///
+/// # Safety
+/// `left` must be readable for `rows` rows of `steps` steps, `right` for
+/// `steps` steps of its columns, and the sums for `rows` rows of `columns` floats.
+#[inline(always)]
+pub unsafe fn tile<S: Simd, X: Arithmetic<S>>(
+    rows: usize,
+    left: &Left<X::Left>,
+    right: &Right<X::Right>,
+    steps: usize,
+    sums: Sums,
 ) {
-    assert!(dst.0.len() >= (m - 1) * dst.1 + n);
-    assert!(a.0.len() > (m - 1) * a.1 + (k - 1) * a.2);
-    assert!(b.0.len() > (k - 1) * b.1 + (n - 1) * b.2);
-    // SAFETY: the assertions bound every access of the strided operands.
+    #[inline(always)]
+    unsafe fn rows_are<S: Simd, X: Arithmetic<S>, const ROWS: usize>(
+        left: &Left<X::Left>,
+        right: &Right<X::Right>,
+        steps: usize,
+        sums: Sums,
+    ) {
+        if right.columns == LANES {
+            S::call(Tile::<S, X, ROWS, 1>(left, right, steps, sums, PhantomData));
+        } else {
+            S::call(Tile::<S, X, ROWS, 2>(left, right, steps, sums, PhantomData));
+        }
+    }
+    // SAFETY: the caller's.
     unsafe {
-        gemm(
-            m,
-            n,
-            k,
-            dst.0.as_mut_ptr(),
-            1,
-            dst.1 as isize,
-            false,
-            a.0.as_ptr(),
-            a.2 as isize,
-            a.1 as isize,
-            b.0.as_ptr(),
-            b.2 as isize,
-            b.1 as isize,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+        match rows {
+            12 => rows_are::<S, X, 12>(left, right, steps, sums),
+            8 => rows_are::<S, X, 8>(left, right, steps, sums),
+            6 => rows_are::<S, X, 6>(left, right, steps, sums),
+            4 => rows_are::<S, X, 4>(left, right, steps, sums),
+            2 => rows_are::<S, X, 2>(left, right, steps, sums),
+            _ => rows_are::<S, X, 1>(left, right, steps, sums),
+        }
+    }
+}
+
+struct Tile<'a, S: Simd, X: Arithmetic<S>, const ROWS: usize, const VECTORS: usize>(
+    &'a Left<X::Left>,
+    &'a Right<X::Right>,
+    usize,
+    Sums,
+    PhantomData<S>,
+);
+
+impl<S0: Simd, X: Arithmetic<S0>, const ROWS: usize, const VECTORS: usize> Kernel
+    for Tile<'_, S0, X, ROWS, VECTORS>
+{
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Tile(left, right, steps, sums, _) = self;
+        let zero = S0::Vector::splat(0.0);
+        let mut acc = [[zero; VECTORS]; ROWS];
+        // SAFETY: in bounds by the contract of `tile`.
+        unsafe {
+            if let Some(from) = sums.from {
+                for (i, row) in acc.iter_mut().enumerate() {
+                    for (j, sum) in row.iter_mut().enumerate() {
+                        *sum = S0::Vector::read(from.add(i * sums.stride + j * LANES));
+                    }
+                }
+            }
+            let (mut a, mut b) = (left.at, right.at);
+            for _ in 0..steps {
+                let mut columns = [X::right(b); VECTORS];
+                for (j, column) in columns.iter_mut().enumerate().skip(1) {
+                    *column = X::right(b.add(j * LANES * X::DEPTH));
+                }
+                for (i, row) in acc.iter_mut().enumerate() {
+                    let factor = X::left(a.add(i * left.stride));
+                    for (sum, column) in row.iter_mut().zip(columns) {
+                        *sum = X::multiply(factor, column, *sum);
+                    }
+                }
+                a = a.wrapping_add(X::DEPTH);
+                b = b.wrapping_add(right.stride);
+            }
+            for (i, row) in acc.iter().enumerate() {
+                for (j, sum) in row.iter().enumerate() {
+                    sum.write(sums.to.add(i * sums.stride + j * LANES));
+                }
+            }
+        }
     }
 }

@@ -85,6 +85,15 @@ impl Level {
         }
     }
 
+    /// Columns of a tile of a matrix product: two vectors where there are
+    /// registers for their sums.
+    pub fn tile_columns(self) -> usize {
+        match self {
+            Level::Portable | Level::V3 => LANES,
+            Level::V4 | Level::V4Bf16 => 2 * LANES,
+        }
+    }
+
     /// Whether bf16 products are instructions of their own, with f32 sums.
     pub fn has_bf16_dot(self) -> bool {
         self == Level::V4Bf16
@@ -130,8 +139,15 @@ pub trait Simd: Copy {
     /// Whether a fused multiply-add is one instruction.
     const FMA: bool;
 
+    /// Rows of the largest tile of a matrix product whose sums stay in registers.
+    const TILE_ROWS: usize;
+
     /// [`LANES`] floats in registers.
     type Vector: Vector;
+
+    /// Runs a kernel as a function of its own at this level, so that a loop
+    /// that needs all registers has them.
+    fn call<K: Kernel>(kernel: K) -> K::Out;
 
     /// Adds to each lane `i` of `sum` the products `a[0] b[2i] + a[1] b[2i+1]`
     /// in f32, where `a` is a pair of bf16 scalars as stored in memory.
@@ -198,10 +214,10 @@ pub trait Vector: Copy {
     /// `self / b`.
     fn div(self, b: Self) -> Self;
 
-    /// The smaller of each lane.
+    /// The smaller of each lane, `b` where either is NaN.
     fn min(self, b: Self) -> Self;
 
-    /// The larger of each lane.
+    /// The larger of each lane, `b` where either is NaN.
     fn max(self, b: Self) -> Self;
 
     /// `self * b + c`, fused where that is one instruction.
@@ -324,6 +340,11 @@ mod tests {
             check("div", a.div(b), &|a, b| a / b);
             check("min", a.min(b), &|a, b| a.min(b));
             check("max", a.max(b), &|a, b| a.max(b));
+            let nan = S::Vector::splat(f32::NAN);
+            check("min with NaN", nan.min(b), &|_, b| b);
+            check("max with NaN", nan.max(b), &|_, b| b);
+            assert!(a.min(nan).lanes().iter().all(|v| v.is_nan()));
+            assert!(a.max(nan).lanes().iter().all(|v| v.is_nan()));
             check("mul_add", a.mul_add(b, b), &|a, b| fma::<S>(a, b, b));
             check("round", a.round(), &|a, _| a.round_ties_even());
             check("scale", b.scale(a.round()), &|a, b| {

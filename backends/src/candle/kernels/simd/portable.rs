@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{LANES, Level, Simd, Vector, fma};
+use super::{Kernel, LANES, Level, Simd, Vector, fma};
 
 /// The baseline of the target.
 #[derive(Clone, Copy)]
@@ -11,7 +11,17 @@ pub struct Portable;
 impl Simd for Portable {
     const LEVEL: Level = Level::Portable;
     const FMA: bool = cfg!(target_arch = "aarch64");
+    const TILE_ROWS: usize = 2;
     type Vector = [f32; LANES];
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Out {
+        #[inline(never)]
+        fn own<K: Kernel>(kernel: K) -> K::Out {
+            kernel.run::<Portable>()
+        }
+        own(kernel)
+    }
 }
 
 #[inline(always)]

@@ -34,23 +34,29 @@ pub(super) fn best() -> Level {
     }
 }
 
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma,f16c")]
+fn v4_bf16<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run::<V4Bf16>()
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+fn v4<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run::<V4>()
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn v3<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run::<V3>()
+}
+
 /// Runs a kernel at a level other than the portable one.
 ///
 /// # Safety
 /// The machine must have the level.
 pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Out {
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma,f16c")]
-    fn v4_bf16<K: Kernel>(kernel: K) -> K::Out {
-        kernel.run::<V4Bf16>()
-    }
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
-    fn v4<K: Kernel>(kernel: K) -> K::Out {
-        kernel.run::<V4>()
-    }
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn v3<K: Kernel>(kernel: K) -> K::Out {
-        kernel.run::<V3>()
-    }
     // SAFETY: the caller's.
     unsafe {
         match level {
@@ -64,19 +70,40 @@ pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Out {
 impl Simd for V3 {
     const LEVEL: Level = Level::V3;
     const FMA: bool = true;
+    const TILE_ROWS: usize = 6;
     type Vector = Pair;
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Out {
+        // SAFETY: kernels only run at a level the machine has.
+        unsafe { v3(kernel) }
+    }
 }
 
 impl Simd for V4 {
     const LEVEL: Level = Level::V4;
     const FMA: bool = true;
+    const TILE_ROWS: usize = 12;
     type Vector = __m512;
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Out {
+        // SAFETY: kernels only run at a level the machine has.
+        unsafe { v4(kernel) }
+    }
 }
 
 impl Simd for V4Bf16 {
     const LEVEL: Level = Level::V4Bf16;
     const FMA: bool = true;
+    const TILE_ROWS: usize = 12;
     type Vector = Rounding;
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Out {
+        // SAFETY: kernels only run at a level the machine has.
+        unsafe { v4_bf16(kernel) }
+    }
 
     #[inline(always)]
     unsafe fn dot_bf16(sum: Rounding, a: u32, b: *const bf16) -> Rounding {

@@ -1,0 +1,274 @@
+//! Attention of many queries as matrix products over packed keys and values.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::super::element::Element;
+use super::super::packed::Packing;
+use super::super::product::{
+    Arithmetic, Bf16Pairs, Left, Right, Sums, TILE_FLOATS, Widening, tile, tile_rows,
+};
+use super::super::simd::{Kernel, LANES, Simd, Vector, dispatch};
+use super::super::{Output, Scratch};
+use super::{Problem, Sequence, exponents};
+
+/// Most queries of a block.
+const BLOCK: usize = 72;
+/// Floats of a block's scores that leave room in the second-level cache.
+const SCORES: usize = 128 * 1024;
+
+/// The keys and values of one key/value head.
+struct Packed<T> {
+    /// `(keys, head_dim)`: a column per key.
+    keys: Vec<T>,
+    /// `(head_dim, keys)`: a column per dimension; empty where the rows can be
+    /// read in place.
+    values: Vec<T>,
+}
+
+impl<T: Element> Problem<'_, T> {
+    /// One task per head and block of queries.
+    pub(super) fn blocks(&self, out: &Output<T>) {
+        let Sequence {
+            k,
+            v,
+            queries,
+            keys,
+            ..
+        } = *self.sequence;
+        let d = self.heads.head_dim;
+        let packing = Packing::of::<T>();
+        let in_place = packing.depth == 1 && d.is_multiple_of(LANES);
+        let packed: Vec<Packed<T>> = (0..self.heads.kv_heads)
+            .into_par_iter()
+            .map(|head| Packed {
+                keys: packing.pack(keys, d, |key, from, dst: &mut [T]| {
+                    dst.copy_from_slice(k.row(key, head * d + from, dst.len()));
+                }),
+                values: if in_place {
+                    Vec::new()
+                } else {
+                    packing.pack(d, keys, |col, from, dst: &mut [T]| {
+                        for (i, dst) in dst.iter_mut().enumerate() {
+                            *dst = v.data[v.offset + (from + i) * v.stride + head * d + col];
+                        }
+                    })
+                },
+            })
+            .collect();
+        let block = (SCORES / keys.next_multiple_of(LANES)).clamp(12, BLOCK);
+        let block = queries
+            .div_ceil(queries.div_ceil(block))
+            .next_multiple_of(12);
+        let count = queries.div_ceil(block);
+        // Later blocks of a causal problem see more keys: they go first.
+        (0..count * self.heads.heads)
+            .into_par_iter()
+            .for_each(|task| {
+                let (index, head) = (count - 1 - task / self.heads.heads, task % self.heads.heads);
+                let first = index * block;
+                dispatch(Block {
+                    problem: self,
+                    packing,
+                    packed: &packed[self.kv_column(head) / d],
+                    head,
+                    first,
+                    rows: block.min(queries - first),
+                    out,
+                });
+            });
+    }
+}
+
+struct Block<'a, T> {
+    problem: &'a Problem<'a, T>,
+    packing: Packing,
+    packed: &'a Packed<T>,
+    head: usize,
+    first: usize,
+    rows: usize,
+    out: &'a Output<T>,
+}
+
+impl<T: Element> Kernel for Block<'_, T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Problem {
+            sequence, heads, ..
+        } = self.problem;
+        let (d, q) = (heads.head_dim, sequence.q);
+        let start = q.offset + self.first * q.stride + self.head * d;
+        assert!(start + (self.rows - 1) * q.stride + d <= q.data.len());
+        if T::IS_BF16 && S::LEVEL.has_bf16_dot() && d.is_multiple_of(2) {
+            let left = Left {
+                at: q.data[start..].as_ptr().cast::<bf16>(),
+                stride: q.stride,
+            };
+            return self.compute::<S, Bf16Pairs>(left);
+        }
+        assert_eq!(self.packing.depth, 1, "bf16 heads have even dimensions");
+        let mut wide = Scratch::take(self.rows * d);
+        let left = match T::as_f32(q.data) {
+            Some(data) => Left {
+                at: data[start..].as_ptr(),
+                stride: q.stride,
+            },
+            None => {
+                for (i, dst) in wide.chunks_exact_mut(d).enumerate() {
+                    T::widen(q.row(self.first + i, self.head * d, d), dst);
+                }
+                Left {
+                    at: wide.as_ptr(),
+                    stride: d,
+                }
+            }
+        };
+        self.compute::<S, Widening<T>>(left);
+    }
+}
+
+impl<T: Element> Block<'_, T> {
+    /// Scores, softmax and mix of the block.
+    #[inline(always)]
+    fn compute<S: Simd, X: Arithmetic<S>>(&self, queries: Left<X::Left>) {
+        let Problem {
+            sequence, heads, ..
+        } = self.problem;
+        let (d, rows, packing) = (heads.head_dim, self.rows, self.packing);
+        let seen = self.problem.seen(self.first + rows - 1);
+        // One more vector, so that rows do not all start in one cache set.
+        let stride = seen.next_multiple_of(packing.panel) + LANES;
+        let mut scratch = Scratch::take(rows * stride + TILE_FLOATS + BLOCK);
+        let (scores, rest) = scratch.split_at_mut(rows * stride);
+        let (mixed, inverses) = rest.split_at_mut(TILE_FLOATS);
+        for panel in 0..packing.panels(seen) {
+            let columns = packing.stored(panel, sequence.keys);
+            let right = Right {
+                at: self.packed.keys[panel * packing.panel_len(d)..]
+                    .as_ptr()
+                    .cast::<X::Right>(),
+                stride: columns * X::DEPTH,
+                columns,
+            };
+            let to = scores[panel * packing.panel..].as_mut_ptr();
+            self.tiles::<S, X>(&queries, &right, packing.steps(d), |row, _| Sums {
+                // SAFETY: `rows` rows of `stride` floats lie there.
+                to: unsafe { to.add(row * stride) },
+                from: None,
+                stride,
+            });
+        }
+        for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let visible = self.problem.seen(self.first + i);
+            let row = &mut row[..seen.next_multiple_of(LANES)];
+            let sum = exponents::<S, X>(row, visible, self.problem.scale());
+            inverses[i] = 1.0 / sum;
+        }
+        let weights = Left {
+            at: scores.as_ptr().cast::<X::Left>(),
+            stride: stride * size_of::<f32>() / size_of::<X::Left>(),
+        };
+        for panel in 0..packing.panels(d) {
+            let columns = packing.stored(panel, d);
+            let right = self.values::<S, X>(panel, columns);
+            let first = panel * packing.panel;
+            let to = mixed.as_mut_ptr();
+            let mut row = 0;
+            while row < rows {
+                let n = tile_rows::<S>(rows - row, 4 * stride);
+                let sums = Sums {
+                    to,
+                    from: None,
+                    stride: columns,
+                };
+                // SAFETY: the weights are zero from `visible` to whole
+                // vectors, and the values packed or checked that far.
+                unsafe {
+                    let left = Left {
+                        at: weights.at.add(row * weights.stride),
+                        ..weights
+                    };
+                    tile::<S, X>(n, &left, &right, packing.steps(seen), sums);
+                }
+                for i in 0..n {
+                    self.store::<S>(
+                        row + i,
+                        first,
+                        columns,
+                        &mixed[i * columns..],
+                        inverses[row + i],
+                    );
+                }
+                row += n;
+            }
+        }
+    }
+
+    /// The tiles of all rows with one panel.
+    #[inline(always)]
+    fn tiles<S: Simd, X: Arithmetic<S>>(
+        &self,
+        left: &Left<X::Left>,
+        right: &Right<X::Right>,
+        steps: usize,
+        sums: impl Fn(usize, usize) -> Sums,
+    ) {
+        let mut row = 0;
+        while row < self.rows {
+            let n = tile_rows::<S>(self.rows - row, left.stride * size_of::<X::Left>());
+            // SAFETY: the rows were checked against the queries, and a packed
+            // panel holds all steps.
+            unsafe {
+                let left = Left {
+                    at: left.at.add(row * left.stride),
+                    ..*left
+                };
+                tile::<S, X>(n, &left, right, steps, sums(row, n));
+            }
+            row += n;
+        }
+    }
+
+    /// A panel of values.
+    #[inline(always)]
+    fn values<S: Simd, X: Arithmetic<S>>(&self, panel: usize, columns: usize) -> Right<X::Right> {
+        let Problem {
+            sequence: Sequence { v, keys, .. },
+            ..
+        } = self.problem;
+        let packing = self.packing;
+        if self.packed.values.is_empty() {
+            let at = v.offset + self.problem.kv_column(self.head) + panel * packing.panel;
+            assert!(at + (keys - 1) * v.stride + columns <= v.data.len());
+            return Right {
+                at: v.data[at..].as_ptr().cast(),
+                stride: v.stride,
+                columns,
+            };
+        }
+        Right {
+            at: self.packed.values[panel * packing.panel_len(*keys)..]
+                .as_ptr()
+                .cast(),
+            stride: columns * X::DEPTH,
+            columns,
+        }
+    }
+
+    /// Writes part of a finished row.
+    #[inline(always)]
+    fn store<S: Simd>(&self, row: usize, col: usize, columns: usize, mixed: &[f32], inverse: f32) {
+        let heads = self.problem.heads;
+        let inverse = S::Vector::splat(inverse);
+        let start =
+            self.problem.first + (self.first + row) * heads.width() + self.head * heads.head_dim;
+        for part in (0..columns).step_by(LANES) {
+            let n = LANES.min(heads.head_dim - col - part);
+            // SAFETY: rows, heads and panels do not overlap.
+            let dst = unsafe { self.out.slice(start + col + part, n) };
+            T::store(S::Vector::load(&mixed[part..]).mul(inverse), dst);
+        }
+    }
+}
