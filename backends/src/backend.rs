@@ -15,6 +15,7 @@ use crate::image::Pixels;
 use crate::nets::registry::unknown;
 use crate::recipe::Recipe;
 use crate::text::PromptTokens;
+use crate::trace::Observer;
 use crate::weights::{Inventory, Part, WeightSource, WeightsInfo};
 
 /// Precision of weights and activations.
@@ -170,6 +171,27 @@ pub trait LoadedModel: Send {
 
     /// Waits until the device has finished everything asked of it.
     fn synchronize(&self) -> Result<()>;
+
+    /// Tells `observer` of every operation from now on; `None` stops it.
+    /// Observed operations are computed one after another, each to its end.
+    /// An engine that runs a network as a whole cannot be observed.
+    fn observe(&mut self, observer: Option<Box<dyn Observer>>) -> Result<()> {
+        match observer {
+            None => Ok(()),
+            Some(_) => Err(Error::Unavailable {
+                what: "observing single operations".into(),
+                why: "this engine runs networks as a whole; profile with the candle engine".into(),
+            }),
+        }
+    }
+
+    /// Computes on `threads` host threads from now on, with the same weights.
+    fn use_threads(&mut self, threads: usize) -> Result<()> {
+        Err(Error::Unavailable {
+            what: format!("changing to {threads} threads"),
+            why: "this engine fixes its threads when it is opened; open it again".into(),
+        })
+    }
 }
 
 /// An engine that this build has.

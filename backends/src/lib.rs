@@ -6,7 +6,8 @@
 //! checkpoints ([`checkpoint`]), preprocessing ([`image`]), tokenizers and
 //! prompts ([`text`]), the hub ([`hub`]). The harness drives it all through
 //! [`backend`] (engines and loaded models) and [`generate`] (requests and
-//! their phases).
+//! their phases); [`trace`] reports single operations, and [`peak`] does work
+//! of a known amount, so that a caller with a clock learns the machine's peak.
 //!
 //! Not here: data sets, scores, clocks, repetition, statistics, printing.
 
@@ -22,9 +23,11 @@ pub mod nets;
 pub mod npy;
 pub mod ops;
 pub mod params;
+pub mod peak;
 pub mod recipe;
 pub mod sampling;
 pub mod text;
+pub mod trace;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -79,6 +79,25 @@ impl MachineReport {
     }
 }
 
+/// Size of the last-level cache that the first core sees, bytes.
+pub fn last_level_cache_bytes() -> Option<u64> {
+    let indices = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
+    let sizes = indices.flatten().filter_map(|entry| {
+        let size = read(entry.path().join("size").to_str()?)?;
+        cache_bytes(&size)
+    });
+    sizes.max()
+}
+
+/// A size as the kernel writes it: `1024K`, `32M`.
+fn cache_bytes(text: &str) -> Option<u64> {
+    let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)];
+    let (number, unit) = (units.iter())
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
+        .unwrap_or((text, 1));
+    Some(number.parse::<u64>().ok()? * unit)
+}
+
 fn read(path: &str) -> Option<String> {
     let text = std::fs::read_to_string(Path::new(path)).ok()?;
     let text = text.trim();
@@ -200,6 +219,9 @@ processor\t: 2\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t:
         assert_eq!(quota_cores("150000 100000"), Some(1.5));
         assert_eq!(quota_cores("max 100000"), None);
         assert_eq!(memory_limit("1073741824"), Some(1 << 30));
+        assert_eq!(cache_bytes("32768K"), Some(32 << 20));
+        assert_eq!(cache_bytes("4M"), Some(4 << 20));
+        assert_eq!(cache_bytes("?"), None);
         assert_eq!(memory_limit("max"), None);
         assert_eq!(memory_limit("9223372036854771712"), None);
         let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n";

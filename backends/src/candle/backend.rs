@@ -48,18 +48,8 @@ impl CandleBackend {
                 });
             }
         };
-        if options.threads == 0 {
-            return Err(Error::Config {
-                what: "threads".into(),
-                value: "0".into(),
-                problem: "must be at least 1".into(),
-            });
-        }
         let level = Level::best();
-        let pool = simd::pool(options.threads, level).map_err(|e| Error::Unavailable {
-            what: format!("{} worker threads", options.threads),
-            why: e.to_string(),
-        })?;
+        let pool = thread_pool(options.threads, level)?;
         let facts = EngineFacts {
             engine: "candle",
             version: CANDLE_VERSION.into(),
@@ -76,7 +66,7 @@ impl CandleBackend {
                 Precision::F16 => DType::F16,
                 Precision::Bf16 => DType::BF16,
             },
-            pool: Arc::new(pool),
+            pool,
         })
     }
 }
@@ -103,6 +93,23 @@ impl Backend for CandleBackend {
             Arc::clone(&self.pool),
         )?))
     }
+}
+
+/// A pool of `threads` workers whose kernels run at `level`.
+pub(crate) fn thread_pool(threads: usize, level: Level) -> Result<Arc<ThreadPool>> {
+    if threads == 0 {
+        return Err(Error::Config {
+            what: "threads".into(),
+            value: "0".into(),
+            problem: "must be at least 1".into(),
+        });
+    }
+    simd::pool(threads, level)
+        .map(Arc::new)
+        .map_err(|e| Error::Unavailable {
+            what: format!("{threads} worker threads"),
+            why: e.to_string(),
+        })
 }
 
 /// Devices of this engine and what they lack here.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Tensor};
 use rayon::ThreadPool;
 
+use super::backend::thread_pool;
 use super::kernels::rotary::RotaryTable;
+use super::kernels::simd::Level;
 use super::ops::{CandleOps, DecoderState, KvCache};
 use super::store::Params;
 use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts};
@@ -15,6 +17,7 @@ use crate::nets::{DecoderConfig, decoder, projector};
 use crate::ops::Ops;
 use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
+use crate::trace::{Meter, Observer, Traced, Watch};
 use crate::weights::{Inventory, Part, WeightSource};
 
 /// A recipe's decoder is loaded with it.
@@ -22,6 +25,7 @@ const LOADED: &str = "a recipe with a decoder has it loaded";
 
 struct LoadedDecoder {
     params: Params,
+    dtype: DType,
     config: DecoderConfig,
     cache: KvCache,
     rotary: RotaryTable,
@@ -34,6 +38,9 @@ pub struct CandleModel {
     device: Device,
     dtype: DType,
     pool: Arc<ThreadPool>,
+    /// Pools used before, kept with their threads' buffers.
+    idle_pools: Vec<Arc<ThreadPool>>,
+    observer: Option<Box<dyn Observer>>,
     vision: Params,
     projector: Params,
     decoder: Option<LoadedDecoder>,
@@ -77,6 +84,7 @@ impl CandleModel {
                 let kv_width = c.kv_heads * c.head_dim;
                 Some(LoadedDecoder {
                     params: part(Part::Decoder).unwrap_or_default(),
+                    dtype,
                     cache: KvCache::new(c.layers, options.context, kv_width, dtype, device)?,
                     rotary: RotaryTable::new(c.rope_theta, c.head_dim, options.context),
                     config: c,
@@ -102,6 +110,8 @@ impl CandleModel {
             projector: part(Part::Projector).unwrap_or_default(),
             decoder,
             pool,
+            idle_pools: Vec::new(),
+            observer: None,
         })
     }
 
@@ -122,30 +132,37 @@ impl CandleModel {
             got: "another engine's".into(),
         })
     }
+}
 
-    /// Pixels `(channels, height, width)` as a channels-last map of batch 1.
-    fn upload(&self, pixels: &Pixels) -> Result<Tensor> {
-        let shape = (1, pixels.channels, pixels.height, pixels.width);
-        let t = Tensor::from_slice(&pixels.data, shape, &self.device)?;
-        Ok(t.permute((0, 2, 3, 1))?
-            .contiguous()?
-            .to_dtype(self.dtype)?)
+/// Pixels `(channels, height, width)` as a channels-last map of batch 1.
+fn upload(pixels: &Pixels, dtype: DType, device: &Device) -> Result<Tensor> {
+    let shape = (1, pixels.channels, pixels.height, pixels.width);
+    let t = Tensor::from_slice(&pixels.data, shape, device)?;
+    Ok(t.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?)
+}
+
+/// What operations on `dtype` are counted with, after `past` positions.
+fn meter(dtype: DType, past: usize) -> Meter {
+    Meter {
+        element_bytes: dtype.size_in_bytes(),
+        past,
     }
 }
 
 impl LoadedDecoder {
-    fn ops(&self) -> CandleOps<'_> {
+    fn ops<'a>(&'a self, observer: Watch<'a>) -> Traced<'a, CandleOps<'a>> {
         let state = DecoderState {
             cache: &self.cache,
             rotary: &self.rotary,
         };
-        CandleOps::with_state(&self.params, state)
+        let ops = CandleOps::with_state(&self.params, state);
+        Traced::new(ops, observer, meter(self.dtype, self.cache.len()))
     }
 
     /// Runs new positions and returns the last one's logits.
-    fn forward(&mut self, embeddings: &Tensor) -> Result<Vec<f32>> {
+    fn forward(&mut self, embeddings: &Tensor, observer: Watch<'_>) -> Result<Vec<f32>> {
         let (_, n, _) = embeddings.dims3()?;
-        let logits = decoder::forward(&mut self.ops(), &self.config, embeddings)?;
+        let logits = decoder::forward(&mut self.ops(observer), &self.config, embeddings)?;
         self.cache.advance(n);
         Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
     }
@@ -158,11 +175,12 @@ impl LoadedModel for CandleModel {
 
     fn encode(&mut self, pixels: &Pixels) -> Result<Features> {
         let encoder = self.recipe.encoder()?;
+        let watch = self.observer.as_deref_mut();
         let features = self.pool.install(|| -> Result<Tensor> {
-            let x = self.upload(pixels)?;
-            encoder
-                .config
-                .forward(&mut CandleOps::new(&self.vision), &x)
+            let x = upload(pixels, self.dtype, &self.device)?;
+            let ops = CandleOps::new(&self.vision);
+            let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
+            encoder.config.forward(&mut ops, &x)
         })?;
         self.features(features)
     }
@@ -170,9 +188,11 @@ impl LoadedModel for CandleModel {
     fn project(&mut self, features: &Features) -> Result<Features> {
         let c = self.recipe.projector()?;
         let x = self.tensor(features)?;
-        let y = self
-            .pool
-            .install(|| projector::forward(&mut CandleOps::new(&self.projector), c, x))?;
+        let watch = self.observer.as_deref_mut();
+        let y = self.pool.install(|| {
+            let ops = CandleOps::new(&self.projector);
+            projector::forward(&mut Traced::new(ops, watch, meter(self.dtype, 0)), c, x)
+        })?;
         self.features(y)
     }
 
@@ -192,9 +212,10 @@ impl LoadedModel for CandleModel {
                 context,
             });
         }
+        let mut watch = self.observer.as_deref_mut();
         self.pool.install(|| {
             d.cache.clear();
-            let mut ops = d.ops();
+            let mut ops = d.ops(watch.as_deref_mut());
             let mut parts = Vec::new();
             for segment in prompt.segments() {
                 parts.push(match segment {
@@ -219,16 +240,18 @@ impl LoadedModel for CandleModel {
                 });
             }
             let x = ops.concat_tokens(&parts)?;
-            d.forward(&x)
+            d.forward(&x, watch)
         })
     }
 
     fn decode(&mut self, token: u32) -> Result<Vec<f32>> {
         self.recipe.decoder()?;
         let d = self.decoder.as_mut().expect(LOADED);
+        let mut watch = self.observer.as_deref_mut();
         self.pool.install(|| {
-            let x = decoder::embed(&mut d.ops(), &d.config, &[token])?;
-            d.forward(&x)
+            let mut ops = d.ops(watch.as_deref_mut());
+            let x = decoder::embed(&mut ops, &d.config, &[token])?;
+            d.forward(&x, watch)
         })
     }
 
@@ -240,5 +263,25 @@ impl LoadedModel for CandleModel {
 
     fn synchronize(&self) -> Result<()> {
         Ok(self.device.synchronize()?)
+    }
+
+    fn observe(&mut self, observer: Option<Box<dyn Observer>>) -> Result<()> {
+        self.observer = observer;
+        Ok(())
+    }
+
+    fn use_threads(&mut self, threads: usize) -> Result<()> {
+        let sized = |pool: &Arc<ThreadPool>| pool.current_num_threads() == threads;
+        if sized(&self.pool) {
+            return Ok(());
+        }
+        let idle = self.idle_pools.iter().position(sized);
+        let pool = match idle {
+            Some(at) => self.idle_pools.swap_remove(at),
+            None => thread_pool(threads, self.pool.install(Level::current))?,
+        };
+        self.idle_pools
+            .push(std::mem::replace(&mut self.pool, pool));
+        Ok(())
     }
 }

@@ -85,6 +85,7 @@ impl DecoderConfig {
 
 /// Embeddings of token ids, `(1, ids, hidden)`.
 pub fn embed<O: Ops>(o: &mut O, c: &DecoderConfig, ids: &[u32]) -> Result<O::V> {
+    o.stage("embed");
     o.embed(ids, &c.embedding())
 }
 

@@ -17,6 +17,7 @@ pub struct ProjectorConfig {
 /// Features `(b, n, d_in)` to embeddings `(b, n, d_out)`. Layer `i` is
 /// parameter `i`.
 pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V> {
+    o.stage("layers");
     let mut x = x.clone();
     for i in 0..c.depth {
         let last = i + 1 == c.depth;

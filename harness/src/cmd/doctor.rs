@@ -13,11 +13,19 @@ use crate::config::ConfigKind;
 use crate::context::Context;
 use crate::error::{Failure, Outcome, chain};
 use crate::machine::{self, MachineReport};
+use crate::measure::clock::Monotonic;
+use crate::measure::peak::{self, Peak, Rate};
 use crate::model_ref;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Also measure what the machine can do at most, in about a second
+    #[arg(long)]
+    pub peak: bool,
+    /// Worker threads for that [default: all cores]
+    #[arg(long, value_name = "T", requires = "peak")]
+    pub threads: Option<usize>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -30,6 +38,9 @@ pub struct Diagnosis {
     pub tool: Tool,
     /// The machine.
     pub machine: MachineReport,
+    /// Its measured peak, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Peak>,
     /// Engines and their devices.
     pub backends: Vec<BackendState>,
     /// Configurations by kind.
@@ -110,7 +121,13 @@ pub struct ModelState {
 
 /// Prints the diagnosis.
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
-    let diagnosis = diagnose(ctx);
+    let mut diagnosis = diagnose(ctx);
+    if args.peak {
+        let threads = args.threads.unwrap_or_else(machine::usable_threads).max(1);
+        let bar = ctx.terminal.spinner("measuring the peak".into());
+        diagnosis.peak = Some(peak::measure(threads, &Monotonic::start())?);
+        bar.finish_and_clear();
+    }
     match args.format {
         Format::Json => ctx.print_json(&diagnosis)?,
         Format::Text => ctx.print(&text(&diagnosis))?,
@@ -136,6 +153,7 @@ fn diagnose(ctx: &Context) -> Diagnosis {
             revision: crate::revision(),
         },
         machine,
+        peak: None,
         backends: BACKENDS.iter().map(backend_state).collect(),
         configs: ConfigState {
             folder: ctx.configs.folder().map(|f| f.display().to_string()),
@@ -289,6 +307,23 @@ fn text(d: &Diagnosis) -> String {
             "  warning   CPU governor is `{other}`: the clock varies; set `performance` to measure"
         )),
     }
+    if let Some(peak) = &d.peak {
+        line(String::new());
+        line(format!(
+            "measured peak of {} threads (best, median)",
+            peak.threads
+        ));
+        for (name, rate, unit) in peak_rates(peak) {
+            line(match rate {
+                Some(r) => format!(
+                    "  {name:<28} {:>6.1}, {:>6.1} {unit}",
+                    r.best / 1e9,
+                    r.median / 1e9
+                ),
+                None => format!("  {name:<28} no instruction for it"),
+            });
+        }
+    }
     line(String::new());
     line("backends".into());
     for backend in &d.backends {
@@ -354,4 +389,28 @@ fn text(d: &Diagnosis) -> String {
         line(text);
     }
     out
+}
+
+/// The figures of a peak with their units, a thousand million of them each.
+fn peak_rates(p: &Peak) -> [(&'static str, Option<Rate>, &'static str); 5] {
+    [
+        ("f32 multiply-add", Some(p.f32_flops), "GFLOP/s"),
+        ("bf16 dot product", p.bf16_flops, "GFLOP/s"),
+        (
+            "f32 matrix product, own",
+            Some(p.f32_product_flops),
+            "GFLOP/s",
+        ),
+        ("reading memory", Some(p.read_bytes), "GB/s"),
+        ("copying memory, both ways", Some(p.copy_bytes), "GB/s"),
+    ]
+}
+
+/// A peak in one line.
+pub(super) fn peak_line(p: &Peak) -> String {
+    let rates = peak_rates(p).into_iter();
+    let rates: Vec<String> = rates
+        .filter_map(|(name, rate, unit)| Some(format!("{name} {:.0} {unit}", rate?.best / 1e9)))
+        .collect();
+    format!("measured peak: {}", rates.join("; "))
 }

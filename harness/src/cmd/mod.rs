@@ -8,6 +8,7 @@ pub mod generate;
 pub mod latency;
 pub mod list;
 pub mod plan;
+pub mod profile;
 pub mod report;
 pub mod run;
 pub mod score;
@@ -83,6 +84,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Measure one model, no experiment file
     Latency(latency::Args),
+    /// Show where a model's time goes, beside the machine's measured peak
+    Profile(profile::Args),
     /// Encode one image and print or save its features
     Encode(encode::Args),
     /// Answer a question about an image
@@ -140,6 +143,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Doctor(args) => doctor::run(args, &ctx),
         Command::Run(args) => self::run::run(args, &ctx),
         Command::Latency(args) => latency::run(args, &ctx),
+        Command::Profile(args) => profile::run(args, &ctx),
         Command::Encode(args) => encode::run(args, &ctx),
         Command::Generate(args) => generate::run(args, &ctx),
         Command::Verify(args) => verify::run(args, &ctx),

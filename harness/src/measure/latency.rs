@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vlmbench_backends::generate::{ImageInput, PhaseError, PromptInput, Request};
+use vlmbench_backends::generate::{ImageInput, Marks, PhaseError, PromptInput, Request};
 use vlmbench_backends::image::{ExifPolicy, synthetic};
 use vlmbench_backends::sampling::Sampling;
 use vlmbench_backends::text::IMAGE_SENTINEL;
@@ -87,9 +87,15 @@ impl Workload {
         session: &mut Session,
         clock: &dyn Clock,
     ) -> Result<(StageTimes, Option<u64>), PhaseError> {
+        let mut watch = Stopwatch::start(clock);
+        self.request(session, &mut watch)?;
+        Ok((watch.stages(), watch.first_token().map(nanoseconds)))
+    }
+
+    /// Runs the request once under the caller's marks.
+    pub fn request(&self, session: &mut Session, marks: &mut dyn Marks) -> Result<(), PhaseError> {
         let image = |bytes| ImageInput::Encoded(bytes, ExifPolicy::Ignore);
         let mut runner = session.runner();
-        let mut watch = Stopwatch::start(clock);
         match &self.ids {
             Some(ids) => {
                 let request = Request {
@@ -100,16 +106,16 @@ impl Workload {
                     stop: &[],
                     ignore_stop: true,
                 };
-                runner.generate(&request, &mut watch)?;
+                runner.generate(&request, marks)?;
             }
             None => {
                 if let Some(bytes) = &self.jpeg {
-                    let pixels = runner.preprocess(&image(bytes), &mut watch)?;
-                    runner.encode(&pixels, &mut watch)?;
+                    let pixels = runner.preprocess(&image(bytes), marks)?;
+                    runner.encode(&pixels, marks)?;
                 }
             }
         }
-        Ok((watch.stages(), watch.first_token().map(nanoseconds)))
+        Ok(())
     }
 }
 

@@ -1,9 +1,13 @@
 //! Measuring: the clock, the memory mark, a loaded model with its tokenizer,
-//! and the repetition of a latency request until its median is known.
+//! the repetition of a latency request until its median is known, the
+//! machine's peak, and where the time of a request goes beside it.
 //!
 //! Nothing here knows run folders; [`crate::run`] records what this measures.
 
 pub mod clock;
 pub mod latency;
 pub mod memory;
+pub mod peak;
+pub mod profile;
 pub mod session;
+pub mod tape;
