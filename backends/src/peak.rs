@@ -9,8 +9,10 @@
 use std::hint::black_box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use half::bf16;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::candle::kernels::element::Element;
 use crate::candle::kernels::linear::{Dense, Epilogue, Weight, linear};
 use crate::candle::kernels::packed::Packing;
 use crate::candle::kernels::simd::{Kernel, LANES, Simd, Vector, dispatch};
@@ -24,12 +26,14 @@ use crate::ops::Act;
 /// third 32 of sixteen.
 pub const CHAINS: [usize; 3] = [3, 6, 16];
 
-/// FLOPs of one thread in one call of [`Probe::multiply_add`], about: some
-/// milliseconds, beside which waking the threads does not count.
-const FLOPS: usize = 400_000_000;
+/// FLOPs of one thread in one call of [`Probe::multiply_add`], about. Long
+/// enough that waking the threads hardly counts, and shorter than a slice of
+/// the scheduler, so that some of many calls run undisturbed beside other work.
+const FLOPS: usize = 100_000_000;
 
-/// Side of the square matrices of [`Probe::product`].
-const SIDE: usize = 1536;
+/// Bounds of the side of the square matrices of [`Probe::f32_product`]; within
+/// them every thread gets as much of the product.
+const SIDES: (usize, usize) = (1024, 4096);
 
 /// Vectors of a round of [`Probe::read`].
 const SUMS: usize = 8;
@@ -40,9 +44,10 @@ pub struct Probe {
     /// One pair a thread, first written by that thread, so that its pages are
     /// near it.
     buffers: Vec<Mutex<Buffers>>,
-    matrix: Vec<f32>,
-    /// The same as a packed weight.
-    packed: Vec<f32>,
+    /// Side of the matrices.
+    side: usize,
+    f32_matrix: Vec<f32>,
+    bf16_matrix: Vec<bf16>,
 }
 
 #[derive(Default)]
@@ -66,10 +71,15 @@ impl Probe {
             })?;
         let threads = pool.current_num_threads();
         let floats = (bytes / 8 / threads).next_multiple_of(SUMS * LANES);
+        let side = 724.0 * (threads as f64).sqrt();
+        let side = (side as usize)
+            .next_multiple_of(256)
+            .clamp(SIDES.0, SIDES.1);
         let probe = Probe {
             buffers: (0..threads).map(|_| Mutex::default()).collect(),
-            matrix: vec![0.5; SIDE * SIDE],
-            packed: vec![0.5; SIDE * SIDE],
+            f32_matrix: vec![0.5; side * side],
+            bf16_matrix: vec![bf16::from_f32_const(0.5); side * side],
+            side,
             pool,
         };
         probe.pool.broadcast(|t| {
@@ -109,11 +119,11 @@ impl Probe {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
             // Two multiply-adds for each of the sixteen sums of a register.
-            let per_round = 2 * 2 * LANES * bf16::CHAINS;
+            let per_round = 2 * 2 * LANES * dot_bf16::CHAINS;
             let rounds = 2 * FLOPS / per_round;
             self.pool.broadcast(|_| {
                 // SAFETY: the features were detected.
-                black_box(unsafe { bf16::dots(rounds, black_box(bf16::ONES)) })
+                black_box(unsafe { dot_bf16::dots(rounds, black_box(dot_bf16::ONES)) })
             });
             return Some((self.threads() * rounds * per_round) as u64);
         }
@@ -142,27 +152,36 @@ impl Probe {
 
     /// A product of two square f32 matrices by the engine's own linear layer,
     /// which is what a network of large layers could reach with it; FLOPs.
-    pub fn product(&self) -> u64 {
+    pub fn f32_product(&self) -> u64 {
+        self.product(&self.f32_matrix)
+    }
+
+    /// The same in bf16.
+    pub fn bf16_product(&self) -> u64 {
+        self.product(&self.bf16_matrix)
+    }
+
+    fn product<T: Element>(&self, matrix: &[T]) -> u64 {
         let rows = Dense {
-            data: &self.matrix,
-            width: SIDE,
+            data: matrix,
+            width: self.side,
         };
         let epilogue = Epilogue {
             bias: None,
             act: Act::None,
             residual: None,
         };
-        // All scalars are equal, so that any packing is right.
+        // All scalars are equal, so that the matrix is its own packed form.
         let product = || {
             let weight = Weight {
-                data: &self.packed,
-                cols: SIDE,
-                packing: Packing::of::<f32>(),
+                data: matrix,
+                cols: self.side,
+                packing: Packing::of::<T>(),
             };
-            linear(&rows, SIDE, &weight, &epilogue)
+            linear(&rows, self.side, &weight, &epilogue)
         };
         black_box(self.pool.install(product));
-        2 * (SIDE * SIDE * SIDE) as u64
+        2 * (self.side as u64).pow(3)
     }
 
     /// Runs `work` on every thread's own buffers; the sum of what it returns.
@@ -252,7 +271,7 @@ impl Kernel for Sum<'_> {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod bf16 {
+mod dot_bf16 {
     //! The one instruction that the portable [`Vector`](super::Vector) has not.
 
     use std::arch::x86_64::{
@@ -329,8 +348,8 @@ mod tests {
             return;
         }
         // SAFETY: the features were detected.
-        let sum = unsafe { bf16::dots(3, bf16::ONES) };
-        let start: usize = (0..bf16::CHAINS).sum();
-        assert_eq!(sum, ((start + bf16::CHAINS * 2 * 3) * LANES) as f32);
+        let sum = unsafe { dot_bf16::dots(3, dot_bf16::ONES) };
+        let start: usize = (0..dot_bf16::CHAINS).sum();
+        assert_eq!(sum, ((start + dot_bf16::CHAINS * 2 * 3) * LANES) as f32);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use vlmbench_reports::record::Machine;
@@ -29,6 +30,22 @@ pub struct MachineReport {
 /// Threads that the process may use: affinity and container quota count.
 pub fn usable_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How long the process's present threads have been ready to run while every
+/// core was taken; `None` where the system does not say. What other processes
+/// take from a measurement shows here.
+pub fn waited() -> Option<Duration> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let of_task = |path: &Path| waiting(&read(path.join("schedstat").to_str()?)?);
+    let times = tasks.flatten().filter_map(|task| of_task(&task.path()));
+    times.reduce(|a, b| a + b)
+}
+
+/// The second number of `/proc/PID/schedstat`: nanoseconds on a run queue.
+fn waiting(schedstat: &str) -> Option<Duration> {
+    let nanoseconds = schedstat.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// Gives the harness's own parallel work (decoding, resizing) as many threads
@@ -219,6 +236,8 @@ processor\t: 2\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t:
         assert_eq!(quota_cores("150000 100000"), Some(1.5));
         assert_eq!(quota_cores("max 100000"), None);
         assert_eq!(memory_limit("1073741824"), Some(1 << 30));
+        assert_eq!(waiting("90 1500 7"), Some(Duration::from_nanos(1500)));
+        assert_eq!(waiting("90"), None);
         assert_eq!(cache_bytes("32768K"), Some(32 << 20));
         assert_eq!(cache_bytes("4M"), Some(4 << 20));
         assert_eq!(cache_bytes("?"), None);

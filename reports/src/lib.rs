@@ -8,7 +8,7 @@
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
 //! | [`frame`] | the same as data frames, Parquet and CSV |
 //! | [`pareto`] | which points does no other beat? |
-//! | [`plot`] | accuracy against TTFT as SVG and PNG |
+//! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
 //! | [`table`], [`markdown`] | text tables for the terminal and `report.md` |
 //! | [`mod@report`] | all of it into a folder |
 //!

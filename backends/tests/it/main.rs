@@ -6,3 +6,4 @@ mod image;
 mod parity;
 mod strictness;
 mod text;
+mod trace;

@@ -52,7 +52,11 @@ fn pixels(path: &Path) -> Pixels {
     }
 }
 
-fn load(recipe: &Recipe, source: &dyn WeightSource, precision: Precision) -> Box<dyn LoadedModel> {
+pub fn load(
+    recipe: &Recipe,
+    source: &dyn WeightSource,
+    precision: Precision,
+) -> Box<dyn LoadedModel> {
     let options = EngineOptions {
         device: "cpu".into(),
         precision,
@@ -65,7 +69,7 @@ fn load(recipe: &Recipe, source: &dyn WeightSource, precision: Precision) -> Box
         .unwrap()
 }
 
-fn open(name: &str) -> (Recipe, Box<dyn LoadedModel>) {
+pub fn open(name: &str) -> (Recipe, Box<dyn LoadedModel>) {
     let folder = fixture(name);
     let recipe = recipe_from_folder(&folder).unwrap();
     let inventory = Inventory::of(&recipe).unwrap();

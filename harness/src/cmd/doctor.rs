@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome, chain};
 use crate::machine::{self, MachineReport};
 use crate::measure::clock::Monotonic;
-use crate::measure::peak::{self, Peak, Rate};
+use crate::measure::peak::{self, Peak};
 use crate::model_ref;
 
 /// Arguments of `doctor`.
@@ -313,7 +313,7 @@ fn text(d: &Diagnosis) -> String {
             "measured peak of {} threads (best, median)",
             peak.threads
         ));
-        for (name, rate, unit) in peak_rates(peak) {
+        for (name, rate, unit) in peak.rates() {
             line(match rate {
                 Some(r) => format!(
                     "  {name:<28} {:>6.1}, {:>6.1} {unit}",
@@ -322,6 +322,9 @@ fn text(d: &Diagnosis) -> String {
                 ),
                 None => format!("  {name:<28} no instruction for it"),
             });
+        }
+        if let Some(warning) = peak.disturbance() {
+            line(format!("  warning   {warning}"));
         }
     }
     line(String::new());
@@ -389,28 +392,4 @@ fn text(d: &Diagnosis) -> String {
         line(text);
     }
     out
-}
-
-/// The figures of a peak with their units, a thousand million of them each.
-fn peak_rates(p: &Peak) -> [(&'static str, Option<Rate>, &'static str); 5] {
-    [
-        ("f32 multiply-add", Some(p.f32_flops), "GFLOP/s"),
-        ("bf16 dot product", p.bf16_flops, "GFLOP/s"),
-        (
-            "f32 matrix product, own",
-            Some(p.f32_product_flops),
-            "GFLOP/s",
-        ),
-        ("reading memory", Some(p.read_bytes), "GB/s"),
-        ("copying memory, both ways", Some(p.copy_bytes), "GB/s"),
-    ]
-}
-
-/// A peak in one line.
-pub(super) fn peak_line(p: &Peak) -> String {
-    let rates = peak_rates(p).into_iter();
-    let rates: Vec<String> = rates
-        .filter_map(|(name, rate, unit)| Some(format!("{name} {:.0} {unit}", rate?.best / 1e9)))
-        .collect();
-    format!("measured peak: {}", rates.join("; "))
 }

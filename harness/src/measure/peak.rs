@@ -4,6 +4,8 @@
 //! several repetitions, because what disturbs a loop can only slow it down;
 //! the median stands beside it and says how quiet the machine was.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::peak::{CHAINS, Probe};
@@ -14,11 +16,15 @@ use crate::error::Failure;
 use crate::machine;
 
 /// Repetitions of each kind of work, unless they take too long.
-const REPETITIONS: usize = 20;
+const REPETITIONS: usize = 50;
 /// After this many seconds no further repetition of a kind begins.
 const BUDGET_SECONDS: f64 = 0.2;
 /// Even a slow machine repeats this often: the first repetition warms up.
 const LEAST: usize = 2;
+
+/// More than this share of waiting, or a median this much below the best, says
+/// that something else ran.
+const QUIET: f64 = 0.1;
 
 /// Buffers are so many times the last-level cache.
 const CACHES: u64 = 8;
@@ -41,6 +47,9 @@ pub struct Rate {
 pub struct Peak {
     /// Threads that worked at once.
     pub threads: usize,
+    /// Share of their time that the threads waited for a core during the
+    /// arithmetic; `None` where the system does not say.
+    pub waited: Option<f64>,
     /// f32 multiply-adds on registers, FLOP/s.
     pub f32_flops: Rate,
     /// bfloat16 dot products on registers, FLOP/s; `None` where the CPU has no
@@ -48,6 +57,8 @@ pub struct Peak {
     pub bf16_flops: Option<Rate>,
     /// f32 matrix product by the engine's own linear layer, FLOP/s.
     pub f32_product_flops: Rate,
+    /// bf16 matrix product by the engine's own linear layer, FLOP/s.
+    pub bf16_product_flops: Rate,
     /// Reading memory, bytes/s.
     pub read_bytes: Rate,
     /// Copying memory, bytes read plus bytes written, bytes/s.
@@ -64,6 +75,61 @@ impl Peak {
         }
     }
 
+    /// Every figure with its name and unit, of which there are `10^9` each.
+    pub fn rates(&self) -> [(&'static str, Option<Rate>, &'static str); 6] {
+        [
+            ("f32 multiply-add", Some(self.f32_flops), "GFLOP/s"),
+            ("bf16 dot product", self.bf16_flops, "GFLOP/s"),
+            (
+                "f32 matrix product, own",
+                Some(self.f32_product_flops),
+                "GFLOP/s",
+            ),
+            (
+                "bf16 matrix product, own",
+                Some(self.bf16_product_flops),
+                "GFLOP/s",
+            ),
+            ("reading memory", Some(self.read_bytes), "GB/s"),
+            ("copying memory, both ways", Some(self.copy_bytes), "GB/s"),
+        ]
+    }
+
+    /// A warning if other work disturbed the measurement.
+    pub fn disturbance(&self) -> Option<String> {
+        let Rate { best, median, .. } = self.f32_flops;
+        let (waited, slowed) = (self.waited.unwrap_or(0.0), 1.0 - median / best);
+        (waited.max(slowed) > QUIET).then(|| {
+            format!(
+                "other work disturbed the peak: threads waited {:.0}% of the time for a core, and the median \
+                 multiply-add loop was {:.0}% slower than the best; the peak may be higher",
+                100.0 * waited,
+                100.0 * slowed
+            )
+        })
+    }
+
+    /// Figure by figure the better of two measurements.
+    pub fn or_better(self, other: Peak) -> Peak {
+        let better = |a: Rate, b: Rate| if b.best > a.best { b } else { a };
+        Peak {
+            threads: self.threads,
+            waited: match other.f32_flops.best > self.f32_flops.best {
+                true => other.waited,
+                false => self.waited,
+            },
+            f32_flops: better(self.f32_flops, other.f32_flops),
+            bf16_flops: self
+                .bf16_flops
+                .zip(other.bf16_flops)
+                .map(|(a, b)| better(a, b)),
+            f32_product_flops: better(self.f32_product_flops, other.f32_product_flops),
+            bf16_product_flops: better(self.bf16_product_flops, other.bf16_product_flops),
+            read_bytes: better(self.read_bytes, other.read_bytes),
+            copy_bytes: better(self.copy_bytes, other.copy_bytes),
+        }
+    }
+
     /// The memory bandwidth that floors are made of, bytes/s.
     pub fn bandwidth(&self) -> f64 {
         self.read_bytes.best
@@ -73,21 +139,37 @@ impl Peak {
 /// Measures the peak of `threads` threads, in about a second.
 pub fn measure(threads: usize, clock: &dyn Clock) -> Result<Peak, Failure> {
     let probe = Probe::new(threads, buffer_bytes())?;
+    let (began, waited_before) = (clock.now(), machine::waited());
     let best_of_chains = CHAINS
         .into_iter()
         .map(|chains| rate(clock, || probe.multiply_add(chains)))
         .max_by(|a, b| a.best.total_cmp(&b.best));
     let f32_flops = best_of_chains
         .ok_or_else(|| Failure::Internal("no multiply-add loop to measure".into()))?;
+    let waited = waited_share(waited_before, began, clock, probe.threads());
     let bf16 = probe.bf16_dot();
     Ok(Peak {
         threads: probe.threads(),
+        waited,
         f32_flops,
         bf16_flops: bf16.map(|_| rate(clock, || probe.bf16_dot().unwrap_or_default())),
-        f32_product_flops: rate(clock, || probe.product()),
+        f32_product_flops: rate(clock, || probe.f32_product()),
+        bf16_product_flops: rate(clock, || probe.bf16_product()),
         read_bytes: rate(clock, || probe.read()),
         copy_bytes: rate(clock, || probe.copy()),
     })
+}
+
+/// Share of the time since `began` that `threads` threads waited for a core.
+pub fn waited_share(
+    before: Option<Duration>,
+    began: Duration,
+    clock: &dyn Clock,
+    threads: usize,
+) -> Option<f64> {
+    let waited = machine::waited()?.saturating_sub(before?);
+    let all = (clock.now() - began).as_secs_f64() * threads as f64;
+    (all > 0.0).then(|| waited.as_secs_f64() / all)
 }
 
 /// Large enough to be memory and not cache, and small beside what is free.
@@ -129,13 +211,13 @@ mod tests {
     #[test]
     fn the_best_repetition_counts_and_the_median_stands_beside_it() {
         let clock = Manual::default();
-        let mut times = [40, 10, 20, 20, 10, 10, 20, 10, 40, 10].into_iter();
+        let mut times = [4, 1, 2, 2].into_iter().cycle();
         let found = rate(&clock, || {
             clock.pass(times.next().unwrap());
             1000
         });
-        assert_eq!((found.best, found.n), (1e5, 10));
-        assert_eq!(found.median, 7.5e4);
+        assert_eq!((found.best, found.n), (1e6, REPETITIONS));
+        assert_eq!(found.median, 5e5);
     }
 
     #[test]
@@ -158,9 +240,11 @@ mod tests {
         };
         let mut peak = Peak {
             threads: 1,
+            waited: None,
             f32_flops: rate(1.0),
             bf16_flops: Some(rate(2.0)),
             f32_product_flops: rate(0.9),
+            bf16_product_flops: rate(0.9),
             read_bytes: rate(3.0),
             copy_bytes: rate(2.5),
         };
@@ -169,5 +253,19 @@ mod tests {
         assert_eq!(peak.flops(Precision::F16), 1.0);
         peak.bf16_flops = None;
         assert_eq!(peak.flops(Precision::Bf16), 1.0);
+
+        assert_eq!(peak.disturbance(), None);
+        let mut later = peak;
+        later.f32_flops = Rate {
+            best: 4.0,
+            median: 2.0,
+            n: 2,
+        };
+        later.read_bytes = rate(2.0);
+        let both = peak.or_better(later);
+        assert_eq!((both.f32_flops.best, both.read_bytes.best), (4.0, 3.0));
+        assert!(both.disturbance().unwrap().contains("50% slower"));
+        peak.waited = Some(0.3);
+        assert!(peak.disturbance().unwrap().contains("waited 30%"));
     }
 }

@@ -13,6 +13,7 @@ fn help_lists_every_command_and_exit_code() {
         "list",
         "doctor",
         "latency",
+        "profile",
         "encode",
         "generate",
         "verify",
@@ -56,6 +57,10 @@ fn wrong_usage_is_code_2() {
         &["list", "nothing"],
         &["latency", "fastvithd", "--iterations", "0"],
         &["latency", "fastvithd", "--decode-tokens", "0"],
+        &["profile", "fastvithd", "--iterations", "0"],
+        &["profile", "fastvithd", "--prompt-tokens", "0"],
+        &["profile", "fastvithd", "--threads", "1", "--scaling"],
+        &["doctor", "--threads", "1"],
     ] {
         let done = run_anywhere(args);
         assert_eq!(done.code, 2, "{args:?}: {}", done.stderr);
@@ -168,6 +173,7 @@ fn doctor_says_what_the_machine_is() {
     let found = run_anywhere(["doctor", "--format", "json"]).json(0);
     assert!(found["machine"]["cores"].as_u64().unwrap() >= 1, "{found}");
     assert!(found["tool"]["version"].is_string(), "{found}");
+    assert!(found.get("peak").is_none(), "only measured if asked for");
     assert!(run_anywhere(["doctor"]).ok().contains("candle"));
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod end_to_end;
+mod profile;
 mod score;
 mod shell;
 mod verify;

@@ -3,7 +3,7 @@
 use plotters::{
     coord::Shift,
     drawing::{DrawingArea, DrawingAreaErrorKind},
-    element::{Circle, PathElement, Polygon},
+    element::{Circle, PathElement, Polygon, Rectangle},
     prelude::DrawingBackend,
     style::{
         Color, FontTransform, RGBAColor, RGBColor, ShapeStyle, TextStyle,
@@ -60,7 +60,8 @@ pub(super) struct Canvas<'a, B: DrawingBackend> {
     pub text_drop: f64,
 }
 
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+/// Result of drawing on a backend.
+pub(super) type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 impl<B: DrawingBackend> Canvas<'_, B> {
     fn pixel(&self, (x, y): (f64, f64)) -> (i32, i32) {
@@ -83,6 +84,12 @@ impl<B: DrawingBackend> Canvas<'_, B> {
         let pixels: Vec<(i32, i32)> = points.iter().map(|&point| self.pixel(point)).collect();
         self.area
             .draw(&PathElement::new(pixels, self.stroke(color, width)))
+    }
+
+    /// A filled rectangle from corner to corner.
+    pub fn rectangle(&self, from: (f64, f64), to: (f64, f64), fill: RGBAColor) -> Drawn<B> {
+        let corners = [self.pixel(from), self.pixel(to)];
+        self.area.draw(&Rectangle::new(corners, fill.filled()))
     }
 
     /// A mark.

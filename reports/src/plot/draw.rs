@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use plotters::{
-    drawing::{DrawingAreaErrorKind, IntoDrawingArea},
-    prelude::{BitMapBackend, DrawingBackend, SVGBackend},
+    prelude::DrawingBackend,
     style::{
         BLACK, RGBColor, TextStyle, WHITE,
         text_anchor::{HPos, Pos, VPos},
@@ -13,23 +12,22 @@ use plotters::{
 
 use super::{
     ParetoPlot,
-    canvas::{Canvas, Paint, Shape, faint, pale},
+    canvas::{Canvas, Drawn, Paint, Shape, faint, pale},
     font,
     labels::{self, Request},
     layout::{
         CAP, CAPTION_LINE, Fonts, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS, SOFT_INK, encoders,
         obstacles, style_of, sweeps,
     },
+    picture::{Picture, write_png, write_svg},
     scale::{rounded, time_label},
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Width of a picture in pixels.
 pub const WIDTH: u32 = 1600;
 /// Height of a picture in pixels.
 pub const HEIGHT: u32 = 1000;
-/// The PNG is drawn this many times larger and averaged down, for smooth edges.
-const SUPERSAMPLING: usize = 3;
 
 const GRID: RGBColor = RGBColor(228, 228, 228);
 const FRONT: RGBColor = RGBColor(60, 60, 60);
@@ -37,82 +35,35 @@ const FRONT: RGBColor = RGBColor(60, 60, 60);
 /// Writes the picture as SVG.
 ///
 /// # Errors
-/// [`Error::Plot`] with the system's or the drawing library's reason.
+/// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
 pub fn draw_svg(plot: &ParetoPlot, path: &Path) -> Result<()> {
-    let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
-    let canvas = Canvas {
-        area: &area,
-        scale: 1.0,
-        text_drop: 0.03,
-    };
-    render(plot, &canvas).map_err(|error| failed(path, &error))
+    write_svg(plot, path)
 }
 
 /// Writes the picture as PNG.
 ///
 /// # Errors
-/// [`Error::Plot`] with the system's or the drawing library's reason.
+/// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
 pub fn draw_png(plot: &ParetoPlot, path: &Path) -> Result<()> {
-    let (width, height) = (WIDTH as usize, HEIGHT as usize);
-    let large = (WIDTH * SUPERSAMPLING as u32, HEIGHT * SUPERSAMPLING as u32);
-    let mut pixels = vec![0_u8; 3 * width * height * SUPERSAMPLING * SUPERSAMPLING];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
-        let canvas = Canvas {
-            area: &area,
-            scale: SUPERSAMPLING as f64,
-            text_drop: 0.15,
-        };
-        render(plot, &canvas).map_err(|error| failed(path, &error))?;
-    }
-    let small = average_down(&pixels, width, height);
-    let mut file = BitMapBackend::new(path, (WIDTH, HEIGHT));
-    (file.blit_bitmap((0, 0), (WIDTH, HEIGHT), &small))
-        .and_then(|()| file.present())
-        .map_err(|error| failed(path, &error))
+    write_png(plot, path)
 }
 
-/// Averages squares of `SUPERSAMPLING` pixels, RGB.
-fn average_down(pixels: &[u8], width: usize, height: usize) -> Vec<u8> {
-    let row = 3 * width * SUPERSAMPLING;
-    let mut small = Vec::with_capacity(3 * width * height);
-    for y in 0..height {
-        for x in 0..width {
-            for channel in 0..3 {
-                let mut sum = 0_usize;
-                for dy in 0..SUPERSAMPLING {
-                    let start = (y * SUPERSAMPLING + dy) * row + 3 * x * SUPERSAMPLING + channel;
-                    let square = (0..SUPERSAMPLING).map(|dx| usize::from(pixels[start + 3 * dx]));
-                    sum += square.sum::<usize>();
-                }
-                small.push((sum / (SUPERSAMPLING * SUPERSAMPLING)) as u8);
-            }
-        }
+impl Picture for ParetoPlot {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH, HEIGHT)
     }
-    small
-}
 
-fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::Plot {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
+    fn render<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
+        let fonts = Fonts::new();
+        let layout = Layout::new(self, &fonts);
+        axes(self, canvas, &fonts, &layout)?;
+        texts(self, canvas, &fonts, &layout)?;
+        legend(self, canvas, &fonts, &layout)?;
+        lines(self, canvas, &layout)?;
+        references(self, canvas, &layout)?;
+        points(self, canvas, &layout)?;
+        point_labels(self, canvas, &fonts, &layout)
     }
-}
-
-type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
-
-fn render<B: DrawingBackend>(plot: &ParetoPlot, canvas: &Canvas<'_, B>) -> Drawn<B> {
-    let fonts = Fonts::new();
-    let layout = Layout::new(plot, &fonts);
-    canvas.area.fill(&WHITE)?;
-    axes(plot, canvas, &fonts, &layout)?;
-    texts(plot, canvas, &fonts, &layout)?;
-    legend(plot, canvas, &fonts, &layout)?;
-    lines(plot, canvas, &layout)?;
-    references(plot, canvas, &layout)?;
-    points(plot, canvas, &layout)?;
-    point_labels(plot, canvas, &fonts, &layout)?;
-    canvas.area.present()
 }
 
 fn axes<B: DrawingBackend>(

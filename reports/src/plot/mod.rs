@@ -1,6 +1,7 @@
-//! The Pareto picture: accuracy against time to first token.
+//! Pictures: accuracy against time to first token, and where the time of a request goes.
 //!
-//! [`ParetoPlot`] is the picture as data: what is drawn, in the units of the axes. Tests look at it.
+//! [`ParetoPlot`] and [`Icicle`] are pictures as data: what is drawn, in the units of the axes. Tests
+//! look at them.
 //! Drawing turns it into pixels, the same way for SVG and PNG, with a font that the crate carries, so
 //! that a machine without fonts draws the same picture.
 
@@ -8,10 +9,14 @@ mod canvas;
 mod data;
 mod draw;
 mod font;
+mod icicle;
+mod icicle_draw;
 mod labels;
 mod layout;
+mod picture;
 mod scale;
 mod words;
 
 pub use data::{ParetoPlot, PlotPoint, Reference, ReferencePoint};
 pub use draw::{HEIGHT, WIDTH, draw_png, draw_svg};
+pub use icicle::{Block, Icicle};

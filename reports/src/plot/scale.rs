@@ -35,6 +35,16 @@ impl Scale {
         }
     }
 
+    /// A linear axis from zero to `high`, without room at its ends.
+    pub fn from_zero(high: f64, pixels: (f64, f64)) -> Self {
+        Self {
+            low: 0.0,
+            high,
+            pixels,
+            log: false,
+        }
+    }
+
     /// Pixel of a value.
     pub fn pixel(&self, value: f64) -> f64 {
         let value = if self.log { value.log10() } else { value };

@@ -5,19 +5,23 @@
 //! Requests are repeated with and without an observer, alternately, so that
 //! what observing costs is known too.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde::Serialize;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::generate::{Phase, PhaseError};
+use vlmbench_backends::ops::Shape;
 use vlmbench_reports::stats::quantile;
 
-use super::clock::Clock;
-use super::latency::Workload;
-use super::peak::Peak;
-use super::session::Session;
-use super::tape::{OpRun, PhaseRun, Tape};
 use crate::error::Failure;
+use crate::measure::clock::Clock;
+use crate::measure::latency::Workload;
+use crate::measure::peak::Peak;
+use crate::measure::session::Session;
+use crate::measure::tape::{OpRun, PhaseRun, Tape};
 
 /// Phases that run networks, in order.
 const PHASES: [Phase; 4] = [Phase::Encode, Phase::Project, Phase::Prefill, Phase::Decode];
@@ -97,8 +101,8 @@ pub fn repeat<C: Clock + Clone + Send + 'static>(
 /// Figures of one operation or of several together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
-    /// Operations.
-    pub operations: usize,
+    /// Number of operations.
+    pub count: usize,
     /// Floating-point operations, a multiply-add as 2.
     pub flops: u64,
     /// Bytes of parameters, inputs and outputs.
@@ -118,7 +122,7 @@ pub struct Figures {
     pub over_floor: Option<f64>,
 }
 
-/// A stage, or a kind of operation.
+/// Operations of a stage or of a kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Group {
     /// Its name.
@@ -126,6 +130,16 @@ pub struct Group {
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// A stage of a network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stage {
+    /// Its operations together.
+    #[serde(flatten)]
+    pub group: Group,
+    /// By kind of operation, the longest first.
+    pub kinds: Vec<Group>,
 }
 
 /// An operation.
@@ -162,7 +176,7 @@ pub struct PhaseProfile {
     /// the observer; median, milliseconds.
     pub outside_ms: f64,
     /// By stage, in order.
-    pub stages: Vec<Group>,
+    pub stages: Vec<Stage>,
     /// By kind of operation, the longest first.
     pub kinds: Vec<Group>,
     /// Operations in order.
@@ -229,7 +243,7 @@ impl Samples {
                 None,
                 by_threads.iter().map(|r| median(&r.times())).collect(),
             );
-            for (stage, ops) in first.grouped(|op| op.stage.clone()) {
+            for (stage, ops) in first.grouped(&first.all(), |op| op.stage.clone()) {
                 let times = by_threads.iter().map(|r| median(&r.times_of(&ops)));
                 row(Some(stage), times.collect());
             }
@@ -289,11 +303,16 @@ impl<'a> Runs<'a> {
         self.0.iter().map(sum).collect()
     }
 
+    /// Positions of all operations.
+    fn all(&self) -> Vec<usize> {
+        (0..self.ops().len()).collect()
+    }
+
     /// Positions of operations by a name, in order of first appearance.
-    fn grouped(&self, name: impl Fn(&OpRun) -> String) -> Vec<(String, Vec<usize>)> {
+    fn grouped(&self, ops: &[usize], name: impl Fn(&OpRun) -> String) -> Vec<(String, Vec<usize>)> {
         let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-        for (i, op) in self.ops().iter().enumerate() {
-            let name = name(op);
+        for &i in ops {
+            let name = name(&self.ops()[i]);
             match groups.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, members)) => members.push(i),
                 None => groups.push((name, vec![i])),
@@ -311,7 +330,7 @@ impl<'a> Runs<'a> {
             false => 0.0,
         };
         Figures {
-            operations: ops.len(),
+            count: ops.len(),
             flops,
             bytes: all().map(|op| op.bytes).sum(),
             median_ms,
@@ -323,14 +342,32 @@ impl<'a> Runs<'a> {
         }
     }
 
-    fn groups(&self, name: impl Fn(&OpRun) -> String, limits: &Limits) -> Vec<Group> {
-        let groups = self.grouped(name).into_iter();
-        groups
-            .map(|(name, ops)| Group {
-                figures: self.figures(&ops, median(&self.times_of(&ops)), limits),
-                name,
+    fn group(&self, name: String, ops: &[usize], limits: &Limits) -> Group {
+        let median_ms = median(&self.times_of(ops));
+        Group {
+            name,
+            figures: self.figures(ops, median_ms, limits),
+        }
+    }
+
+    fn stages(&self, limits: &Limits) -> Vec<Stage> {
+        let stages = self.grouped(&self.all(), |op| op.stage.clone()).into_iter();
+        stages
+            .map(|(name, ops)| Stage {
+                group: self.group(name, &ops, limits),
+                kinds: self.kinds(&ops, limits),
             })
             .collect()
+    }
+
+    /// The longest first.
+    fn kinds(&self, ops: &[usize], limits: &Limits) -> Vec<Group> {
+        let kinds = self.grouped(ops, |op| op.kind.to_string()).into_iter();
+        let mut kinds: Vec<Group> = kinds
+            .map(|(name, ops)| self.group(name, &ops, limits))
+            .collect();
+        kinds.sort_by(|a, b| b.figures.median_ms.total_cmp(&a.figures.median_ms));
+        kinds
     }
 }
 
@@ -341,8 +378,7 @@ impl Limits {
 }
 
 fn profile(phase: Phase, runs: &Runs<'_>, unobserved_ms: f64, limits: &Limits) -> PhaseProfile {
-    use vlmbench_backends::ops::Shape;
-    let all: Vec<usize> = (0..runs.ops().len()).collect();
+    let all = runs.all();
     let observed_ms = median(&runs.times());
     let inside = runs.times_of(&all);
     let outside: Vec<f64> = (runs.times().iter().zip(&inside))
@@ -363,16 +399,14 @@ fn profile(phase: Phase, runs: &Runs<'_>, unobserved_ms: f64, limits: &Limits) -
             figures,
         }
     };
-    let mut kinds = runs.groups(|op| op.kind.to_string(), limits);
-    kinds.sort_by(|a, b| b.figures.median_ms.total_cmp(&a.figures.median_ms));
     PhaseProfile {
         phase: phase.name(),
         figures: runs.figures(&all, observed_ms, limits),
         unobserved_ms,
         overhead: observed_ms / unobserved_ms - 1.0,
         outside_ms: median(&outside),
-        stages: runs.groups(|op| op.stage.clone(), limits),
-        kinds,
+        stages: runs.stages(limits),
+        kinds: runs.kinds(&all, limits),
         operations: all.iter().map(|&i| operation(i)).collect(),
     }
 }
