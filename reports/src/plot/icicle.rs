@@ -29,6 +29,8 @@ pub struct Icicle {
     pub subtitle: String,
     /// What the colours mean, from 0 to 100%.
     pub shade_title: String,
+    /// What blocks without a share are.
+    pub unshaded_title: String,
     /// Paragraphs below the picture.
     pub caption: Vec<String>,
     /// Everything.
@@ -212,6 +214,7 @@ mod tests {
             title: "t".into(),
             subtitle: "s".into(),
             shade_title: "share".into(),
+            unshaded_title: "unknown".into(),
             caption: vec![],
             root: block("model", 90.0, vec![encode, nothing, prefill]),
         }

@@ -135,7 +135,7 @@ fn legend<B: DrawingBackend>(icicle: &Icicle, canvas: &Canvas<'_, B>) -> Drawn<B
     x += 24.0;
     canvas.rectangle((x, top), (x + 30.0, bottom), faint(UNKNOWN, 1.0))?;
     x += 42.0;
-    text("outside of operations", &mut x)
+    text(&icicle.unshaded_title, &mut x)
 }
 
 fn axis<B: DrawingBackend>(icicle: &Icicle, canvas: &Canvas<'_, B>) -> Drawn<B> {

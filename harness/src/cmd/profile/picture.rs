@@ -16,6 +16,7 @@ pub(super) fn icicle(p: &Profile<'_>) -> Icicle {
         title: format!("Where the time of {} goes", name(p)),
         subtitle: conditions(p),
         shade_title: "floor / time".into(),
+        unshaded_title: "outside of operations".into(),
         caption: vec![
             format!(
                 "Width: median time. Colour: the floor as a share of the time, where the floor of an operation is the \

@@ -222,16 +222,14 @@ fn by_threads(s: &Threads) -> Table {
         let gains = row.speed_up[1..].iter().map(|gain| format!("{gain:.2}"));
         table.push([name].into_iter().chain(times).chain(gains).collect());
     }
-    let peaks: [(&str, fn(&Peak) -> f64); 2] = [
-        ("peak: f32 multiply-add", |p| p.f32_flops.best),
-        ("peak: reading memory", |p| p.bandwidth()),
-    ];
-    for (name, of) in peaks {
+    let mut peak = |name: &str, of: fn(&Peak) -> f64| {
         let mut row = vec![name.to_owned()];
         row.resize(1 + s.threads.len(), String::new());
         let base = s.peaks.first().map_or(1.0, of);
         row.extend(s.peaks[1..].iter().map(|p| format!("{:.2}", of(p) / base)));
         table.push(row);
-    }
+    };
+    peak("peak: f32 multiply-add", |p| p.f32_flops.best);
+    peak("peak: reading memory", Peak::bandwidth);
     table
 }
