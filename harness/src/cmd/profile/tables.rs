@@ -22,6 +22,7 @@ fn columns(first: &[&str]) -> Vec<Column> {
         ("GFLOP", 3),
         ("MB", 3),
         ("ms", 0),
+        ("least", 3),
         ("share", 1),
         ("GFLOP/s", 2),
         ("of peak", 0),
@@ -39,6 +40,7 @@ fn cells(f: &Figures) -> Vec<String> {
         counted(digits(f.flops as f64 / 1e9)),
         digits(f.bytes as f64 / 1e6),
         milliseconds(f.median_ms),
+        milliseconds(f.min_ms),
         percent(f.share),
         counted(digits(f.flops_per_second / 1e9)),
         counted(percent(f.peak_share)),
@@ -144,6 +146,7 @@ fn by_stage(p: &Profile<'_>) -> Table {
             String::new(),
             String::new(),
             milliseconds(phase.outside_ms),
+            String::new(),
             percent(phase.outside_ms / p.total_ms),
         ]);
     }

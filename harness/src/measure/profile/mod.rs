@@ -109,6 +109,8 @@ pub struct Figures {
     pub bytes: u64,
     /// Median over the repetitions, milliseconds.
     pub median_ms: f64,
+    /// The fastest repetition, milliseconds.
+    pub min_ms: f64,
     /// Share of the whole request, preprocessing and sampling aside.
     pub share: f64,
     /// FLOPs over the median.
@@ -321,7 +323,8 @@ impl<'a> Runs<'a> {
         groups
     }
 
-    fn figures(&self, ops: &[usize], median_ms: f64, limits: &Limits) -> Figures {
+    fn figures(&self, ops: &[usize], times: &[f64], limits: &Limits) -> Figures {
+        let median_ms = median(times);
         let all = || ops.iter().map(|&i| &self.ops()[i]);
         let flops = all().map(|op| op.flops).sum::<u64>();
         let floor_ms = all().map(|op| limits.floor_ms(op)).sum::<f64>();
@@ -334,6 +337,7 @@ impl<'a> Runs<'a> {
             flops,
             bytes: all().map(|op| op.bytes).sum(),
             median_ms,
+            min_ms: times.iter().copied().fold(f64::INFINITY, f64::min),
             share: median_ms / limits.total_ms,
             flops_per_second: rate,
             peak_share: rate / limits.flops,
@@ -343,10 +347,9 @@ impl<'a> Runs<'a> {
     }
 
     fn group(&self, name: String, ops: &[usize], limits: &Limits) -> Group {
-        let median_ms = median(&self.times_of(ops));
         Group {
             name,
-            figures: self.figures(ops, median_ms, limits),
+            figures: self.figures(ops, &self.times_of(ops), limits),
         }
     }
 
@@ -379,14 +382,14 @@ impl Limits {
 
 fn profile(phase: Phase, runs: &Runs<'_>, unobserved_ms: f64, limits: &Limits) -> PhaseProfile {
     let all = runs.all();
-    let observed_ms = median(&runs.times());
+    let times = runs.times();
     let inside = runs.times_of(&all);
-    let outside: Vec<f64> = (runs.times().iter().zip(&inside))
+    let outside: Vec<f64> = (times.iter().zip(&inside))
         .map(|(whole, inside)| whole - inside)
         .collect();
     let operation = |i: usize| {
         let op = &runs.ops()[i];
-        let figures = runs.figures(&[i], median(&runs.times_of(&[i])), limits);
+        let figures = runs.figures(&[i], &runs.times_of(&[i]), limits);
         Operation {
             stage: op.stage.clone(),
             kind: op.kind.to_string(),
@@ -401,9 +404,9 @@ fn profile(phase: Phase, runs: &Runs<'_>, unobserved_ms: f64, limits: &Limits) -
     };
     PhaseProfile {
         phase: phase.name(),
-        figures: runs.figures(&all, observed_ms, limits),
+        figures: runs.figures(&all, &times, limits),
         unobserved_ms,
-        overhead: observed_ms / unobserved_ms - 1.0,
+        overhead: median(&times) / unobserved_ms - 1.0,
         outside_ms: median(&outside),
         stages: runs.stages(limits),
         kinds: runs.kinds(&all, limits),

@@ -93,6 +93,7 @@ fn times_are_medians_beside_floors_and_shares() {
     let encode = &phases[0];
     // 8.6, 5.8 and 8.7 ms; the request is this phase alone.
     close(encode.figures.median_ms, 8.6);
+    close(encode.figures.min_ms, 5.8);
     close(encode.figures.share, 1.0);
     close(encode.unobserved_ms, 8.0);
     close(encode.overhead, 0.075);
@@ -114,6 +115,7 @@ fn times_are_medians_beside_floors_and_shares() {
     // The longest kind first: linear 6.1, 4.3 and 5.2 ms.
     assert_eq!(encode.kinds[0].name, "linear");
     close(encode.kinds[0].figures.median_ms, 5.2);
+    close(encode.kinds[0].figures.min_ms, 4.3);
     close(encode.kinds[0].figures.flops_per_second, 3e8 / 5.2e-3);
 
     let stem = &encode.operations[0];
