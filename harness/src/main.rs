@@ -9,5 +9,6 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    vlmbench::measure::memory::keep_freed();
     vlmbench::cmd::main().into()
 }

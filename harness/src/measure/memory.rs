@@ -3,6 +3,19 @@
 //! Linux keeps a high-water mark that can be set back to the present size;
 //! elsewhere the figure is unknown and recorded as such.
 
+/// `mi_option_purge_delay`, which the bindings do not name: milliseconds until
+/// freed memory goes back to the system.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Lets the allocator keep freed memory, ten minutes in effect, until
+/// [`release`]. By default it returns activations to the system as soon as a
+/// request ends, and the next one pays for every page again: a tenth of an
+/// encoder's time.
+pub fn keep_freed() {
+    // SAFETY: a documented option of the allocator.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 60_000) };
+}
+
 /// Returns freed memory to the system. The allocator keeps what a case freed
 /// for the next one, whose peak would then contain it.
 pub fn release() {

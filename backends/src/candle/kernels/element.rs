@@ -28,6 +28,11 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// The slice as f32 if that is the storage.
     fn as_f32(src: &[Self]) -> Option<&[f32]>;
 
+    /// f32 memory as this type if that is the storage.
+    fn as_f32_mut(_: &mut [f32]) -> Option<&mut [Self]> {
+        None
+    }
+
     /// Reads and widens [`LANES`] scalars.
     ///
     /// # Safety
@@ -83,6 +88,10 @@ impl Element for f32 {
 
     fn as_f32(src: &[f32]) -> Option<&[f32]> {
         Some(src)
+    }
+
+    fn as_f32_mut(memory: &mut [f32]) -> Option<&mut [f32]> {
+        Some(memory)
     }
 
     #[inline(always)]

@@ -102,27 +102,30 @@ impl<T: Element> Rows<T> for Patches<'_, T> {
         let left = rest % ow * self.stride;
         // A kernel row is a run of the map, cut where it leaves the map.
         let run = self.kernel * c;
-        let inside = |x: usize| (left * c + x).wrapping_sub(self.padding * c);
-        let mut at = 0;
-        while at < dst.len() {
-            let (ky, x) = ((from + at) / run, (from + at) % run);
-            let n = (run - x).min(dst.len() - at);
-            let out = &mut dst[at..at + n];
-            at += n;
+        let image = &self.data[image * h * w * c..][..h * w * c];
+        let (mut ky, mut x) = if from == 0 {
+            (0, 0)
+        } else {
+            (from / run, from % run)
+        };
+        let mut rest = dst;
+        while !rest.is_empty() {
+            let n = (run - x).min(rest.len());
+            let (out, after) = rest.split_at_mut(n);
+            rest = after;
             let y = (top + ky).wrapping_sub(self.padding);
+            let start = (left * c + x).wrapping_sub(self.padding * c);
             if y >= h {
                 out.fill(T::ZERO);
-                continue;
-            }
-            let line = &self.data[(image * h + y) * w * c..][..w * c];
-            let start = inside(x);
-            if start < line.len() && start + n <= line.len() {
-                out.copy_from_slice(&line[start..start + n]);
+            } else if start < w * c && start + n <= w * c {
+                out.copy_from_slice(&image[y * w * c + start..][..n]);
             } else {
+                let line = &image[y * w * c..][..w * c];
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out = line.get(inside(x + i)).copied().unwrap_or(T::ZERO);
+                    *out = line.get(start.wrapping_add(i)).copied().unwrap_or(T::ZERO);
                 }
             }
+            (ky, x) = (ky + 1, 0);
         }
     }
 }
@@ -241,15 +244,20 @@ impl<T: Element, R: Rows<T>> Kernel for Task<'_, T, R> {
             let stride = if whole.is_some() { width } else { inner };
             let copied = if whole.is_some() { 0 } else { rows * inner };
             let mut scratch = Scratch::take(copied);
-            let mut line = vec![T::ZERO; if whole.is_some() { 0 } else { inner }];
+            let mut line = vec![T::ZERO; if copied == 0 || T::IS_F32 { 0 } else { inner }];
             self.multiply::<S, Widening<T>>(inner, |k| {
                 let at = match whole {
                     Some(x) => x[first * width + k.start..].as_ptr(),
                     None => {
                         for (row, dst) in scratch.chunks_exact_mut(inner).enumerate() {
+                            let dst = &mut dst[..k.len()];
+                            if let Some(dst) = T::as_f32_mut(dst) {
+                                self.x.fill(first + row, k.start, dst);
+                                continue;
+                            }
                             let line = &mut line[..k.len()];
                             self.x.fill(first + row, k.start, line);
-                            T::widen(line, &mut dst[..k.len()]);
+                            T::widen(line, dst);
                         }
                         scratch.as_ptr()
                     }
