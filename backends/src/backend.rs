@@ -10,6 +10,7 @@ use std::any::Any;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::candle::kernels::simd::Level;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::registry::unknown;
@@ -81,6 +82,9 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Worker threads on the host.
     pub threads: usize,
+    /// Instruction set of the engine's own CPU kernels; the machine's best if
+    /// `None`.
+    pub simd: Option<Level>,
 }
 
 /// What an engine really uses.
@@ -253,6 +257,7 @@ mod tests {
                     device: device.into(),
                     precision: Precision::F32,
                     threads: 1,
+                    simd: None,
                 },
             )
         };

@@ -48,7 +48,14 @@ impl CandleBackend {
                 });
             }
         };
-        let level = Level::best();
+        let best = Level::best();
+        let level = options.simd.unwrap_or(best);
+        if level > best {
+            return Err(Error::Unavailable {
+                what: format!("instruction set {level}"),
+                why: format!("the best of this machine is {best}"),
+            });
+        }
         let pool = thread_pool(options.threads, level)?;
         let facts = EngineFacts {
             engine: "candle",

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use vlmbench_backends::backend::{
-    self, EngineOptions, Features, LoadOptions, LoadedModel, Precision,
+    self, EngineOptions, Features, Level, LoadOptions, LoadedModel, Precision,
 };
 use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
 use vlmbench_backends::image::Pixels;
@@ -56,11 +56,13 @@ pub fn load(
     recipe: &Recipe,
     source: &dyn WeightSource,
     precision: Precision,
+    simd: Option<Level>,
 ) -> Box<dyn LoadedModel> {
     let options = EngineOptions {
         device: "cpu".into(),
         precision,
         threads: 1,
+        simd,
     };
     let engine = backend::open("candle", &options).unwrap();
     let inventory = Inventory::of(recipe).unwrap();
@@ -70,11 +72,15 @@ pub fn load(
 }
 
 pub fn open(name: &str) -> (Recipe, Box<dyn LoadedModel>) {
+    open_at(name, None)
+}
+
+fn open_at(name: &str, simd: Option<Level>) -> (Recipe, Box<dyn LoadedModel>) {
     let folder = fixture(name);
     let recipe = recipe_from_folder(&folder).unwrap();
     let inventory = Inventory::of(&recipe).unwrap();
     let source = CheckpointSource::open(&folder, &recipe, &inventory).unwrap();
-    let model = load(&recipe, &source, Precision::F32);
+    let model = load(&recipe, &source, Precision::F32, simd);
     (recipe, model)
 }
 
@@ -113,7 +119,14 @@ fn features(path: &Path) -> (usize, usize, Vec<f32>) {
 
 #[track_caller]
 fn check_encoder(checkpoint: &str, suffixes: &[&str]) {
-    let (_, mut model) = open(checkpoint);
+    for level in Level::available() {
+        check_encoder_at(level, checkpoint, suffixes);
+    }
+}
+
+#[track_caller]
+fn check_encoder_at(level: Level, checkpoint: &str, suffixes: &[&str]) {
+    let (_, mut model) = open_at(checkpoint, Some(level));
     let reference = fixture(checkpoint).parent().unwrap().join("reference");
     for suffix in suffixes {
         let encoded = model
@@ -125,7 +138,7 @@ fn check_encoder(checkpoint: &str, suffixes: &[&str]) {
             largest(&expected) > 1.0,
             "a reference of zeros proves nothing"
         );
-        let what = format!("{checkpoint}{suffix}");
+        let what = format!("{checkpoint}{suffix} with {level}");
         assert_close(
             &what,
             &model.read(&encoded).unwrap(),
@@ -167,11 +180,18 @@ fn clip_agrees_with_transformers() {
 
 #[track_caller]
 fn check_model(checkpoint: &str, suffixes: &[&str]) {
-    let (recipe, mut model) = open(checkpoint);
+    for level in Level::available() {
+        check_model_at(level, checkpoint, suffixes);
+    }
+}
+
+#[track_caller]
+fn check_model_at(level: Level, checkpoint: &str, suffixes: &[&str]) {
+    let (recipe, mut model) = open_at(checkpoint, Some(level));
     let reference = fixture(checkpoint).parent().unwrap().join("reference");
     for suffix in suffixes {
         let file = |name: &str| reference.join(format!("{name}{suffix}.npy"));
-        let what = |part: &str| format!("{checkpoint}{suffix} {part}");
+        let what = |part: &str| format!("{checkpoint}{suffix} {part} with {level}");
         let mut images: Vec<Features> = Vec::new();
         if recipe.encoder.is_some() {
             let encoded = model.encode(&pixels(&file("input"))).unwrap();
@@ -241,7 +261,7 @@ fn seeded_weights_keep_activations_finite_and_alive() {
     recipe.decoder.as_mut().unwrap().config.layers = 24;
     let ids = [5, 9, -200, 11];
     for precision in [Precision::F32, Precision::Bf16] {
-        let mut model = load(&recipe, &SeededSource::new(1), precision);
+        let mut model = load(&recipe, &SeededSource::new(1), precision, None);
         let image = pixels(&fixture("fastvlm/reference/input.npy"));
         let encoded = model.encode(&image).unwrap();
         let read = model.read(&encoded).unwrap();

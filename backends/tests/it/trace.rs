@@ -107,7 +107,7 @@ fn an_observed_run_equals_an_unobserved_one() {
 fn what_is_reported_is_what_was_counted_beforehand() {
     for precision in [Precision::F32, Precision::Bf16] {
         let (recipe, _) = fastvlm();
-        let mut model = load(&recipe, &SeededSource::new(3), precision);
+        let mut model = load(&recipe, &SeededSource::new(3), precision, None);
         let watcher = Watcher::default();
         model.observe(Some(Box::new(watcher.clone()))).unwrap();
         let (_, seen) = run(model.as_mut(), recipe.resolution, &watcher);

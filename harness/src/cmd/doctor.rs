@@ -173,6 +173,7 @@ fn backend_state(entry: &'static vlmbench_backends::backend::BackendEntry) -> Ba
             device: "cpu".into(),
             precision: Precision::F32,
             threads: 1,
+            simd: None,
         },
     );
     let (version, simd, error) = match opened {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use vlmbench_backends::backend::{EngineFacts, EngineOptions, Precision};
+use vlmbench_backends::backend::{EngineFacts, EngineOptions, Level, Precision};
 use vlmbench_reports::record::LatencySample;
 use vlmbench_reports::stats::Estimate;
 use vlmbench_reports::summary::Figure;
@@ -64,6 +64,10 @@ pub struct EngineArgs {
     /// Worker threads [default: all cores]
     #[arg(long, value_name = "T")]
     pub threads: Option<usize>,
+    /// Instruction set of the engine's own CPU kernels: portable, avx2, avx512
+    /// or avx512-bf16 [default: the best of the machine]
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<String>,
 }
 
 impl EngineArgs {
@@ -75,6 +79,7 @@ impl EngineArgs {
             device: self.device.clone(),
             precision: self.precision.parse::<Precision>()?,
             threads,
+            simd: self.simd.as_deref().map(str::parse::<Level>).transpose()?,
         })
     }
 

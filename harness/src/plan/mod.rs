@@ -141,6 +141,7 @@ impl Engine<'_> {
             device: self.device.to_owned(),
             precision: self.precision,
             threads,
+            simd: None,
         }
     }
 }

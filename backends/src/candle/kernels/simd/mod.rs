@@ -19,6 +19,9 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 pub use portable::Portable;
 
+use crate::error::Error;
+use crate::nets::registry::unknown;
+
 /// Scalars of a [`Vector`]: one 512-bit register of f32.
 pub const LANES: usize = 16;
 
@@ -107,13 +110,13 @@ impl fmt::Display for Level {
 }
 
 impl FromStr for Level {
-    type Err = ();
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Level, ()> {
+    fn from_str(s: &str) -> Result<Level, Error> {
         Level::ALL
             .into_iter()
             .find(|level| level.name() == s)
-            .ok_or(())
+            .ok_or_else(|| unknown("simd level", s, &Level::ALL.map(Level::name)))
     }
 }
 
@@ -394,7 +397,7 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         for level in Level::ALL {
-            assert_eq!(level.name().parse(), Ok(level));
+            assert_eq!(level.name().parse::<Level>().ok(), Some(level));
         }
         assert!(Level::available().any(|level| level == Level::best()));
     }
