@@ -100,19 +100,35 @@ pub fn activate_vector<S: Simd>(act: Act, v: S::Vector) -> S::Vector {
     }
 }
 
+/// A function of vectors. A trait because a closure would be compiled without
+/// the instruction set of the kernel around it: implementations must mark
+/// [`Lanewise::apply`] `#[inline(always)]`.
+pub trait Lanewise {
+    /// The function's value in every lane.
+    fn apply<S: Simd>(&self, v: S::Vector) -> S::Vector;
+}
+
+impl Lanewise for Act {
+    #[inline(always)]
+    fn apply<S: Simd>(&self, v: S::Vector) -> S::Vector {
+        activate_vector::<S>(*self, v)
+    }
+}
+
 /// Replaces every value of a slice by `f` of it. A last, partial vector is
 /// filled up with zeros.
 #[inline(always)]
-pub fn map<S: Simd>(xs: &mut [f32], f: impl Fn(S::Vector) -> S::Vector) {
+pub fn map<S: Simd>(xs: &mut [f32], f: &impl Lanewise) {
     let mut vectors = xs.chunks_exact_mut(LANES);
     for x in &mut vectors {
-        f(S::Vector::load(x)).store(x);
+        f.apply::<S>(S::Vector::load(x)).store(x);
     }
     let rest = vectors.into_remainder();
     if !rest.is_empty() {
         let mut lanes = [0.0; LANES];
         lanes[..rest.len()].copy_from_slice(rest);
-        rest.copy_from_slice(&f(S::Vector::load(&lanes)).lanes()[..rest.len()]);
+        let lanes = f.apply::<S>(S::Vector::load(&lanes)).lanes();
+        rest.copy_from_slice(&lanes[..rest.len()]);
     }
 }
 
@@ -120,7 +136,7 @@ pub fn map<S: Simd>(xs: &mut [f32], f: impl Fn(S::Vector) -> S::Vector) {
 #[inline(always)]
 pub fn activate<S: Simd>(act: Act, xs: &mut [f32]) {
     if act != Act::None {
-        map::<S>(xs, |v| activate_vector::<S>(act, v));
+        map::<S>(xs, &act);
     }
 }
 
@@ -148,6 +164,17 @@ mod tests {
         Act(Act),
     }
 
+    impl Lanewise for Function {
+        #[inline(always)]
+        fn apply<S: Simd>(&self, v: S::Vector) -> S::Vector {
+            match self {
+                Function::Exp => exp::<S>(v),
+                Function::Erf => erf::<S>(v),
+                Function::Act(act) => activate_vector::<S>(*act, v),
+            }
+        }
+    }
+
     struct Apply<'a>(Function, &'a mut [f32]);
 
     impl Kernel for Apply<'_> {
@@ -155,11 +182,7 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self) {
-            match self.0 {
-                Function::Exp => map::<S>(self.1, exp::<S>),
-                Function::Erf => map::<S>(self.1, erf::<S>),
-                Function::Act(act) => activate::<S>(act, self.1),
-            }
+            map::<S>(self.1, &self.0);
         }
     }
 
