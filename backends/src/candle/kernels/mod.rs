@@ -117,9 +117,26 @@ pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     f(&mut Scratch::take(len))
 }
 
+/// Rows of one task of an operation that takes rows one by one: some tasks for
+/// each thread, so that none waits long for another, but whole ones.
+fn rows_per_task(rows: usize) -> usize {
+    rows.div_ceil(4 * rayon::current_num_threads()).max(1)
+}
+
 #[cfg(test)]
 mod test_numbers {
     //! Inputs for the kernels' tests.
+
+    use super::element::Element;
+    use super::produce;
+
+    /// Numbers rounded to a storage precision.
+    pub(super) fn stored<T: Element>(x: &[f32]) -> Vec<T> {
+        produce(x.len(), |out| {
+            // SAFETY: one slice over everything.
+            T::narrow(x, unsafe { out.slice(0, x.len()) });
+        })
+    }
 
     /// `n` repeatable values in -0.5..0.5.
     pub(super) fn numbers(n: usize, seed: u32) -> Vec<f32> {

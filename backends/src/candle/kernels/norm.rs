@@ -3,11 +3,8 @@
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::simd::{Kernel, Simd, dispatch, fma};
-use super::{produce, with_scratch};
-
-/// Rows handled by one task.
-const ROWS: usize = 32;
+use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
+use super::{produce, rows_per_task};
 
 /// Which norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,23 +18,17 @@ pub enum Kind {
 /// Normalises every row of `x` (`rows * weight.len()` scalars).
 pub fn norm<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, kind: Kind, eps: f32) -> Vec<T> {
     let d = weight.len();
-    let rows = x.len() / d;
+    let len = rows_per_task(x.len() / d) * d;
     produce(x.len(), |out| {
-        (0..rows.div_ceil(ROWS)).into_par_iter().for_each(|task| {
-            let first = task * ROWS;
-            let n = ROWS.min(rows - first);
-            // SAFETY: tasks write disjoint rows.
-            let dst = unsafe { out.slice(first * d, n * d) };
-            with_scratch(d, |line| {
-                dispatch(NormRows {
-                    x: &x[first * d..(first + n) * d],
-                    weight,
-                    bias,
-                    kind,
-                    eps,
-                    line,
-                    dst,
-                });
+        x.par_chunks(len).enumerate().for_each(|(task, x)| {
+            dispatch(NormRows {
+                x,
+                weight,
+                bias,
+                kind,
+                eps,
+                // SAFETY: tasks write disjoint rows.
+                dst: unsafe { out.slice(task * len, x.len()) },
             });
         });
     })
@@ -49,23 +40,43 @@ struct NormRows<'a, T> {
     bias: Option<&'a [T]>,
     kind: Kind,
     eps: f32,
-    line: &'a mut [f32],
     dst: &'a mut [T],
 }
 
-/// A sum over lanes, so that the compiler may vectorise it.
+/// The sum of `x - mean`, or of its squares, in several independent sums,
+/// which hide the latency of addition.
 #[inline(always)]
-fn sum(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    const LANES: usize = 32;
-    let mut sums = [0.0_f32; LANES];
-    let chunks = xs.chunks_exact(LANES);
-    let tail: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
-    for chunk in chunks {
-        for i in 0..LANES {
-            sums[i] += f(chunk[i]);
+fn sum<S: Simd, T: Element, const SQUARED: bool>(x: &[T], mean: f32) -> f32 {
+    const SUMS: usize = 4;
+    let mut sums = [S::Vector::splat(0.0); SUMS];
+    let center = S::Vector::splat(mean);
+    let runs = x.chunks_exact(SUMS * LANES);
+    let vectors = runs.remainder().chunks_exact(LANES);
+    let mut total = 0.0;
+    for v in vectors.remainder() {
+        let v = v.get() - mean;
+        total += if SQUARED { v * v } else { v };
+    }
+    for run in runs {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let v = T::load::<S::Vector>(&run[i * LANES..]).sub(center);
+            *sum = if SQUARED {
+                v.mul_add(v, *sum)
+            } else {
+                sum.add(v)
+            };
         }
     }
-    sums.iter().sum::<f32>() + tail
+    for vector in vectors {
+        let v = T::load::<S::Vector>(vector).sub(center);
+        sums[0] = if SQUARED {
+            v.mul_add(v, sums[0])
+        } else {
+            sums[0].add(v)
+        };
+    }
+    let [a, b, c, d] = sums;
+    total + a.add(b).add(c.add(d)).sum()
 }
 
 impl<T: Element> Kernel for NormRows<'_, T> {
@@ -75,50 +86,69 @@ impl<T: Element> Kernel for NormRows<'_, T> {
     fn run<S: Simd>(self) {
         let d = self.weight.len();
         for (x, dst) in self.x.chunks_exact(d).zip(self.dst.chunks_exact_mut(d)) {
-            let line = &mut self.line[..d];
-            T::widen(x, line);
             let mean = match self.kind {
-                Kind::Layer => sum(line, |v| v) / d as f32,
+                Kind::Layer => sum::<S, T, false>(x, 0.0) / d as f32,
                 Kind::Rms => 0.0,
             };
-            let square = sum(line, |v| (v - mean) * (v - mean)) / d as f32;
-            let scale = 1.0 / (square + self.eps).sqrt();
-            for (v, w) in line.iter_mut().zip(self.weight) {
-                *v = (*v - mean) * scale * w.get();
+            let square = sum::<S, T, true>(x, mean) / d as f32;
+            let scale = S::Vector::splat(1.0 / (square + self.eps).sqrt());
+            let mean = S::Vector::splat(mean);
+            for (i, (x, dst)) in x.chunks(LANES).zip(dst.chunks_mut(LANES)).enumerate() {
+                let v = T::load::<S::Vector>(x).sub(mean).mul(scale);
+                let w = T::load(&self.weight[i * LANES..]);
+                let v = match self.bias {
+                    Some(bias) => v.mul_add(w, T::load(&bias[i * LANES..])),
+                    None => v.mul(w),
+                };
+                T::store(v, dst);
             }
-            if let Some(bias) = self.bias {
-                for (v, b) in line.iter_mut().zip(bias) {
-                    *v = fma::<S>(1.0, *v, b.get());
-                }
-            }
-            T::narrow(line, dst);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
+    use super::super::simd::at_every_level;
+    use super::super::test_numbers::{numbers, stored};
     use super::*;
 
-    #[test]
-    fn norms_agree_with_their_formulas() {
-        let d = 70;
-        let x: Vec<f32> = (0..3 * d).map(|i| ((i * 37) % 101) as f32 / 10.0).collect();
-        let w: Vec<f32> = (0..d).map(|i| 0.5 + i as f32 / 100.0).collect();
-        let b: Vec<f32> = (0..d).map(|i| i as f32 / 50.0).collect();
+    fn check<T: Element>(rows: usize, d: usize, tolerance: f64) {
+        let x: Vec<f32> = numbers(rows * d, 1).iter().map(|v| 3.0 * v + 1.0).collect();
+        let x = stored::<T>(&x);
+        let w = stored::<T>(&numbers(d, 2));
+        let b = stored::<T>(&numbers(d, 3));
         let layer = norm(&x, &w, Some(&b), Kind::Layer, 1e-5);
         let rms = norm(&x, &w, None, Kind::Rms, 1e-6);
-        for r in 0..3 {
-            let row = &x[r * d..(r + 1) * d];
-            let mean = row.iter().sum::<f32>() / d as f32;
-            let var = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / d as f32;
-            let ms = row.iter().map(|v| v * v).sum::<f32>() / d as f32;
-            for i in 0..d {
-                let l = (row[i] - mean) / (var + 1e-5).sqrt() * w[i] + b[i];
-                let m = row[i] / (ms + 1e-6).sqrt() * w[i];
-                assert!((layer[r * d + i] - l).abs() < 1e-5);
-                assert!((rms[r * d + i] - m).abs() < 1e-5);
+        for at in 0..rows * d {
+            let wide = |v: &[T], i: usize| f64::from(v[i].get());
+            let row = &x[at / d * d..][..d];
+            let mean = |f: &dyn Fn(f64) -> f64| {
+                row.iter().map(|v| f(f64::from(v.get()))).sum::<f64>() / d as f64
+            };
+            let m = mean(&|v| v);
+            let var = mean(&|v| (v - m).powi(2));
+            let i = at % d;
+            let l = (wide(&x, at) - m) / (var + 1e-5).sqrt() * wide(&w, i) + wide(&b, i);
+            let r = wide(&x, at) / (mean(&|v| v * v) + 1e-6).sqrt() * wide(&w, i);
+            for (got, expected) in [(&layer, l), (&rms, r)] {
+                let off = (wide(got, at) - expected).abs();
+                assert!(
+                    off < tolerance * (1.0 + expected.abs()),
+                    "{d}: off by {off}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn norms_agree_with_their_formulas_at_every_level() {
+        at_every_level(|_| {
+            for d in [1, 15, 16, 70, 129] {
+                check::<f32>(5, d, 2e-6);
+                check::<bf16>(5, d, 4e-3);
+            }
+        });
     }
 }

@@ -3,147 +3,193 @@
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::math::activate;
-use super::simd::{Kernel, Simd, dispatch};
-use super::{produce, with_scratch};
+use super::math::{activate_vector, sigmoid};
+use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
+use super::{produce, rows_per_task};
 use crate::ops::Act;
 
-/// Rows handled by one task.
+/// Channels of one task of a mean: whole cache lines.
+const CHANNELS: usize = 4 * LANES;
+/// Rows summed before they are added to the total, which keeps long sums exact.
 const ROWS: usize = 64;
 
 /// Mean over the `rows` rows of each image of a channels-last map; one row of
 /// `channels` per image.
 pub fn row_mean<T: Element>(x: &[T], rows: usize, channels: usize) -> Vec<T> {
     let images = x.len() / (rows * channels);
+    let parts = channels.div_ceil(CHANNELS);
     produce(images * channels, |out| {
-        for image in 0..images {
-            let x = &x[image * rows * channels..][..rows * channels];
-            let partial: Vec<Vec<f32>> = x
-                .par_chunks(ROWS * channels)
-                .map(|rows| dispatch(SumRows(rows, channels)))
-                .collect();
-            // Summed in a fixed order, whatever the number of threads.
-            let mut total = vec![0.0_f32; channels];
-            for sums in partial {
-                for (t, s) in total.iter_mut().zip(sums) {
-                    *t += s;
-                }
-            }
-            for t in &mut total {
-                *t /= rows as f32;
-            }
-            // SAFETY: images do not overlap.
-            T::narrow(&total, unsafe { out.slice(image * channels, channels) });
-        }
+        (0..images * parts).into_par_iter().for_each(|task| {
+            let (image, first) = (task / parts, task % parts * CHANNELS);
+            let count = CHANNELS.min(channels - first);
+            dispatch(Mean {
+                x: &x[image * rows * channels..][..rows * channels],
+                channels,
+                first,
+                // SAFETY: tasks write disjoint channels.
+                dst: unsafe { out.slice(image * channels + first, count) },
+            });
+        });
     })
 }
 
-struct SumRows<'a, T>(&'a [T], usize);
+/// Means of the channels from `first` on, as many as `dst` holds.
+struct Mean<'a, T> {
+    x: &'a [T],
+    channels: usize,
+    first: usize,
+    dst: &'a mut [T],
+}
 
-impl<T: Element> Kernel for SumRows<'_, T> {
-    type Out = Vec<f32>;
+impl<T: Element> Kernel for Mean<'_, T> {
+    type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self) -> Vec<f32> {
-        let mut sums = vec![0.0; self.1];
-        for row in self.0.chunks_exact(self.1) {
-            for (s, v) in sums.iter_mut().zip(row) {
-                *s += v.get();
+    fn run<S: Simd>(self) {
+        let scale = S::Vector::splat(self.channels as f32 / self.x.len() as f32);
+        for (i, dst) in self.dst.chunks_mut(LANES).enumerate() {
+            let channel = self.first + i * LANES;
+            let mut total = S::Vector::splat(0.0);
+            for rows in self.x.chunks(ROWS * self.channels) {
+                let mut sum = S::Vector::splat(0.0);
+                for row in rows.chunks_exact(self.channels) {
+                    sum = sum.add(T::load(&row[channel..]));
+                }
+                total = total.add(sum);
             }
+            T::store(total.mul(scale), dst);
         }
-        sums
     }
 }
 
 /// `act(x * gate)`: every row of an image times the image's gate row.
 pub fn gate<T: Element>(x: &[T], gate: &[T], channels: usize, act: Act) -> Vec<T> {
-    struct Gate<'a, T>(&'a [T], &'a [T], Act, &'a mut [f32], &'a mut [T]);
+    struct Gate<'a, T>(&'a [T], &'a [T], Act, &'a mut [T]);
     impl<T: Element> Kernel for Gate<'_, T> {
         type Out = ();
         #[inline(always)]
         fn run<S: Simd>(self) {
-            let Gate(x, gate, act, line, dst) = self;
-            for (x, dst) in x
-                .chunks_exact(gate.len())
-                .zip(dst.chunks_exact_mut(gate.len()))
-            {
-                T::widen(x, line);
-                for (v, g) in line.iter_mut().zip(gate) {
-                    *v *= g.get();
+            let Gate(x, gate, act, dst) = self;
+            let channels = gate.len();
+            for (x, dst) in x.chunks_exact(channels).zip(dst.chunks_exact_mut(channels)) {
+                for (i, dst) in dst.chunks_mut(LANES).enumerate() {
+                    let v = T::load::<S::Vector>(&x[i * LANES..]);
+                    let v = v.mul(T::load(&gate[i * LANES..]));
+                    T::store(activate_vector::<S>(act, v), dst);
                 }
-                activate::<S>(act, line);
-                T::narrow(line, dst);
             }
         }
     }
     let images = gate.len() / channels;
     let per_image = x.len() / images;
+    let len = rows_per_task(per_image / channels) * channels;
+    let tasks = per_image.div_ceil(len);
     produce(x.len(), |out| {
-        let tasks = per_image.div_ceil(ROWS * channels);
         (0..images * tasks).into_par_iter().for_each(|task| {
             let (image, part) = (task / tasks, task % tasks);
-            let start = image * per_image + part * ROWS * channels;
-            let len = (ROWS * channels).min((image + 1) * per_image - start);
-            // SAFETY: tasks write disjoint rows.
-            let dst = unsafe { out.slice(start, len) };
+            let start = image * per_image + part * len;
+            let x = &x[start..(image + 1) * per_image];
+            let x = &x[..len.min(x.len())];
             let gate = &gate[image * channels..][..channels];
-            with_scratch(channels, |line| {
-                dispatch(Gate(&x[start..start + len], gate, act, line, dst));
-            });
+            // SAFETY: tasks write disjoint rows.
+            dispatch(Gate(x, gate, act, unsafe { out.slice(start, x.len()) }));
         });
     })
 }
 
 /// `silu(gate) * up` of rows `[gate | up]`, each `width` long.
 pub fn swiglu<T: Element>(x: &[T], width: usize) -> Vec<T> {
-    struct Swiglu<'a, T>(&'a [T], &'a mut [f32], &'a mut [T]);
+    struct Swiglu<'a, T>(&'a [T], usize, &'a mut [T]);
     impl<T: Element> Kernel for Swiglu<'_, T> {
         type Out = ();
         #[inline(always)]
         fn run<S: Simd>(self) {
-            let width = self.2.len();
-            let (gate, up) = self.1.split_at_mut(width);
-            T::widen(&self.0[..width], gate);
-            T::widen(&self.0[width..], up);
-            activate::<S>(Act::Silu, gate);
-            for (g, u) in gate.iter_mut().zip(up.iter()) {
-                *g *= u;
+            let Swiglu(x, width, dst) = self;
+            for (x, dst) in x.chunks_exact(2 * width).zip(dst.chunks_exact_mut(width)) {
+                let (gate, up) = x.split_at(width);
+                for (i, dst) in dst.chunks_mut(LANES).enumerate() {
+                    // A partial vector of `gate` must not run on into `up`.
+                    let at = i * LANES..i * LANES + dst.len();
+                    let g = T::load::<S::Vector>(&gate[at.clone()]);
+                    let u = T::load::<S::Vector>(&up[at]);
+                    T::store(g.mul(u).mul(sigmoid::<S>(g)), dst);
+                }
             }
-            T::narrow(gate, self.2);
         }
     }
     let rows = x.len() / (2 * width);
+    let step = rows_per_task(rows);
     produce(rows * width, |out| {
-        (0..rows).into_par_iter().for_each(|r| {
-            // SAFETY: rows do not overlap.
-            let dst = unsafe { out.slice(r * width, width) };
-            with_scratch(2 * width, |line| {
-                dispatch(Swiglu(&x[r * 2 * width..][..2 * width], line, dst));
+        x.par_chunks(step * 2 * width)
+            .enumerate()
+            .for_each(|(task, x)| {
+                // SAFETY: tasks write disjoint rows.
+                let dst = unsafe { out.slice(task * step * width, x.len() / 2) };
+                dispatch(Swiglu(x, width, dst));
             });
-        });
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
+    use super::super::simd::at_every_level;
+    use super::super::test_numbers::{numbers, stored};
     use super::*;
 
-    #[test]
-    fn means_gates_and_swiglu_agree_with_their_formulas() {
-        let x: Vec<f32> = (0..2 * 100 * 3).map(|i| (i % 17) as f32 - 8.0).collect();
-        let mean = row_mean(&x, 100, 3);
-        for image in 0..2 {
-            for c in 0..3 {
-                let sum: f32 = (0..100).map(|r| x[(image * 100 + r) * 3 + c]).sum();
-                assert!((mean[image * 3 + c] - sum / 100.0).abs() < 1e-5);
-            }
+    fn close<T: Element>(got: &[T], expected: impl Fn(usize) -> f64, tolerance: f64) {
+        for (i, got) in got.iter().enumerate() {
+            let (got, expected) = (f64::from(got.get()), expected(i));
+            let off = (got - expected).abs();
+            assert!(
+                off <= tolerance * (1.0 + expected.abs()),
+                "{i}: {got}, not {expected}"
+            );
         }
-        let gated = gate(&x, &[1.0, 2.0, 3.0, -1.0, 0.0, 0.5], 3, Act::Relu);
-        assert_eq!(gated[4], (x[4] * 2.0).max(0.0));
-        assert_eq!(gated[300], (-x[300]).max(0.0));
-        assert_eq!(gated[599], (x[599] * 0.5).max(0.0));
-        let y = swiglu(&[1.0_f32, -2.0, 3.0, 4.0], 2);
-        assert!((y[0] - 0.731_058_6 * 3.0).abs() < 1e-5);
-        assert!((y[1] + 2.0 * 0.119_202_92 * 4.0).abs() < 1e-5);
+    }
+
+    fn check<T: Element>(rows: usize, channels: usize, tolerance: f64) {
+        let images = 2;
+        let x = stored::<T>(&numbers(images * rows * channels, 1));
+        let factors = stored::<T>(&numbers(images * channels, 2));
+        let wide = |v: &[T], i: usize| f64::from(v[i].get());
+
+        let means = row_mean(&x, rows, channels);
+        assert_eq!(means.len(), images * channels);
+        let mean = |i: usize| {
+            let first = i / channels * rows * channels + i % channels;
+            let column = (0..rows).map(|r| wide(&x, first + r * channels));
+            column.sum::<f64>() / rows as f64
+        };
+        close(&means, mean, tolerance);
+
+        let gated = gate(&x, &factors, channels, Act::Relu);
+        assert_eq!(gated.len(), x.len());
+        let product = |i: usize| {
+            let factor = i / (rows * channels) * channels + i % channels;
+            (wide(&x, i) * wide(&factors, factor)).max(0.0)
+        };
+        close(&gated, product, tolerance);
+
+        // The same numbers as rows [gate | up].
+        let y = swiglu(&x, channels);
+        assert_eq!(y.len(), x.len() / 2);
+        let glu = |i: usize| {
+            let at = i / channels * 2 * channels + i % channels;
+            let g = wide(&x, at);
+            g / (1.0 + (-g).exp()) * wide(&x, at + channels)
+        };
+        close(&y, glu, tolerance);
+    }
+
+    #[test]
+    fn means_gates_and_swiglu_agree_with_their_formulas_at_every_level() {
+        at_every_level(|_| {
+            for (rows, channels) in [(1, 1), (100, 3), (7, 64), (130, 83)] {
+                check::<f32>(rows, channels, 1e-6);
+                check::<bf16>(rows, channels, 4e-3);
+            }
+        });
     }
 }

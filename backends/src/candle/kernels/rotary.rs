@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::produce;
-use crate::nets::decoder::MAX_HEAD_DIM;
+use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
+use super::{produce, rows_per_task};
 use crate::ops::Heads;
 
 /// Cosines and sines of `position * theta^(-2i / head_dim)`, computed in f32
@@ -38,56 +38,112 @@ impl RotaryTable {
     /// first row is position `past`; values are copied.
     pub fn rotate<T: Element>(&self, qkv: &[T], heads: Heads, past: usize) -> Vec<T> {
         let packed = heads.packed();
-        let rotated = (heads.heads + heads.kv_heads) * heads.head_dim;
+        let rows = rows_per_task(qkv.len() / packed);
         produce(qkv.len(), |out| {
-            qkv.par_chunks_exact(packed).enumerate().for_each(|(n, x)| {
-                // SAFETY: rows do not overlap.
-                let dst = unsafe { out.slice(n * packed, packed) };
-                let row = (past + n) * self.half;
-                let cos = &self.cos[row..row + self.half];
-                let sin = &self.sin[row..row + self.half];
-                let mut line = [0.0_f32; MAX_HEAD_DIM];
-                for (x, dst) in x[..rotated]
-                    .chunks_exact(heads.head_dim)
-                    .zip(dst[..rotated].chunks_exact_mut(heads.head_dim))
-                {
-                    let (low, high) = x.split_at(self.half);
-                    for i in 0..self.half {
-                        let (a, b) = (low[i].get(), high[i].get());
-                        line[i] = a * cos[i] - b * sin[i];
-                        line[i + self.half] = b * cos[i] + a * sin[i];
-                    }
-                    T::narrow(&line[..heads.head_dim], dst);
-                }
-                dst[rotated..].copy_from_slice(&x[rotated..]);
-            });
+            qkv.par_chunks(rows * packed)
+                .enumerate()
+                .for_each(|(task, x)| {
+                    dispatch(Rotate {
+                        table: self,
+                        heads,
+                        position: past + task * rows,
+                        x,
+                        // SAFETY: tasks write disjoint rows.
+                        dst: unsafe { out.slice(task * rows * packed, x.len()) },
+                    });
+                });
         })
+    }
+}
+
+struct Rotate<'a, T> {
+    table: &'a RotaryTable,
+    heads: Heads,
+    /// Of the first row.
+    position: usize,
+    x: &'a [T],
+    dst: &'a mut [T],
+}
+
+impl<T: Element> Kernel for Rotate<'_, T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Rotate { table, heads, .. } = self;
+        let (half, packed, dim) = (table.half, heads.packed(), heads.head_dim);
+        let rotated = (heads.heads + heads.kv_heads) * dim;
+        let rows = self.x.chunks_exact(packed);
+        for (n, (x, dst)) in rows.zip(self.dst.chunks_exact_mut(packed)).enumerate() {
+            let row = (self.position + n) * half;
+            let cos = &table.cos[row..row + half];
+            let sin = &table.sin[row..row + half];
+            let pairs = x[..rotated].chunks_exact(dim);
+            for (x, dst) in pairs.zip(dst[..rotated].chunks_exact_mut(dim)) {
+                let (low, high) = x.split_at(half);
+                let (to_low, to_high) = dst.split_at_mut(half);
+                for i in (0..half).step_by(LANES) {
+                    // A partial vector must not run on into the other half.
+                    let end = half.min(i + LANES);
+                    let a = T::load::<S::Vector>(&low[i..end]);
+                    let b = T::load::<S::Vector>(&high[i..end]);
+                    let cos = f32::load::<S::Vector>(&cos[i..end]);
+                    let sin = f32::load::<S::Vector>(&sin[i..end]);
+                    T::store(a.mul(cos).sub(b.mul(sin)), &mut to_low[i..end]);
+                    T::store(b.mul(cos).add(a.mul(sin)), &mut to_high[i..end]);
+                }
+            }
+            dst[rotated..].copy_from_slice(&x[rotated..]);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
+    use super::super::simd::at_every_level;
+    use super::super::test_numbers::{numbers, stored};
     use super::*;
 
+    fn check<T: Element>(tokens: usize, heads: Heads, past: usize, tolerance: f64) {
+        let (packed, dim) = (heads.packed(), heads.head_dim);
+        let x = stored::<T>(&numbers(tokens * packed, 1));
+        let y = RotaryTable::new(1e4, dim, past + tokens).rotate(&x, heads, past);
+        assert_eq!(y.len(), x.len());
+        let rotated = (heads.heads + heads.kv_heads) * dim;
+        for (at, got) in y.iter().enumerate() {
+            let (i, column) = (at % packed % dim, at % packed);
+            let value = |at: usize| f64::from(x[at].get());
+            let expected = if column >= rotated {
+                value(at)
+            } else {
+                let exponent = -2.0 * (i % (dim / 2)) as f64 / dim as f64;
+                let angle = (past + at / packed) as f64 * 1e4f64.powf(exponent);
+                if i < dim / 2 {
+                    value(at) * angle.cos() - value(at + dim / 2) * angle.sin()
+                } else {
+                    value(at) * angle.cos() + value(at - dim / 2) * angle.sin()
+                }
+            };
+            let off = (f64::from(got.get()) - expected).abs();
+            assert!(off < tolerance, "{at}: off by {off}");
+        }
+    }
+
     #[test]
-    fn rotation_keeps_norms_and_depends_on_the_position_only() {
-        let heads = Heads {
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 8,
-        };
-        let table = RotaryTable::new(1e4, 8, 20);
-        let x: Vec<f32> = (0..3 * heads.packed())
-            .map(|i| (i % 7) as f32 - 3.0)
-            .collect();
-        let y = table.rotate(&x, heads, 5);
-        let single = table.rotate(&x[heads.packed()..2 * heads.packed()], heads, 6);
-        assert_eq!(&y[heads.packed()..2 * heads.packed()], &single[..]);
-        let square = |v: &[f32]| v.iter().map(|a| a * a).sum::<f32>();
-        assert!((square(&x[..8]) - square(&y[..8])).abs() < 1e-4);
-        // Values are not rotated.
-        assert_eq!(&x[24..32], &y[24..32]);
-        // Position 0 is the identity.
-        assert_eq!(table.rotate(&x[..32], heads, 0)[..32], x[..32]);
+    fn rotation_agrees_with_its_formula_at_every_level() {
+        at_every_level(|_| {
+            for head_dim in [2, 8, 34, 64, 80] {
+                let heads = Heads {
+                    heads: 3,
+                    kv_heads: 1,
+                    head_dim,
+                };
+                check::<f32>(9, heads, 0, 1e-5);
+                check::<f32>(3, heads, 20, 1e-5);
+                check::<bf16>(3, heads, 20, 4e-3);
+            }
+        });
     }
 }

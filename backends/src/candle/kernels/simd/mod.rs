@@ -232,6 +232,9 @@ pub trait Vector: Copy {
     /// `self * 2^n` for integral `n` in -126..=127.
     fn scale(self, n: Self) -> Self;
 
+    /// Every lane twice: the lower half of the lanes, then the upper.
+    fn twice(self) -> [Self; 2];
+
     /// The first [`LANES`] floats of a slice.
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
@@ -354,6 +357,10 @@ mod tests {
                 b * a.round_ties_even().exp2()
             });
             check("splat", S::Vector::splat(0.3), &|_, _| 0.3);
+            let twice = a.twice().map(Vector::lanes).concat();
+            for (i, got) in twice.into_iter().enumerate() {
+                assert_eq!(got, x[i / 2], "twice, lane {i}");
+            }
             assert!((a.sum() - x.iter().sum::<f32>()).abs() < 1e-4);
             assert_eq!(a.largest(), x[LANES - 1]);
 

@@ -120,11 +120,23 @@ impl Vector for [f32; LANES] {
 
     #[inline(always)]
     fn round(self) -> Self {
-        each(|i| self[i].round_ties_even())
+        // Without an instruction for it, rounding is a call for each lane;
+        // beyond 2^23 all numbers are integral.
+        const WHOLE: f32 = 8_388_608.0;
+        each(|i| {
+            let magnitude = self[i].abs();
+            let rounded = ((magnitude + WHOLE) - WHOLE).copysign(self[i]);
+            if magnitude < WHOLE { rounded } else { self[i] }
+        })
     }
 
     #[inline(always)]
     fn scale(self, n: Self) -> Self {
         each(|i| self[i] * f32::from_bits(((n[i] as i32 + 127) << 23) as u32))
+    }
+
+    #[inline(always)]
+    fn twice(self) -> [Self; 2] {
+        [each(|i| self[i / 2]), each(|i| self[LANES / 2 + i / 2])]
     }
 }

@@ -238,6 +238,19 @@ impl Vector for __m512 {
         // SAFETY: see above.
         unsafe { _mm512_scalef_ps(self, n) }
     }
+
+    #[inline(always)]
+    fn twice(self) -> [Self; 2] {
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            [
+                _mm512_permutexvar_ps(low, self),
+                _mm512_permutexvar_ps(high, self),
+            ]
+        }
+    }
 }
 
 /// A 512-bit register where rounding to bf16 is one instruction.
@@ -310,6 +323,12 @@ impl Vector for Rounding {
     #[inline(always)]
     fn round(self) -> Self {
         Rounding(self.0.round())
+    }
+
+    #[inline(always)]
+    fn twice(self) -> [Self; 2] {
+        let [low, high] = self.0.twice();
+        [Rounding(low), Rounding(high)]
     }
 }
 
@@ -436,5 +455,22 @@ impl Vector for Pair {
             }
         }
         self.mul(Pair(power(n.0), power(n.1)))
+    }
+
+    #[inline(always)]
+    fn twice(self) -> [Self; 2] {
+        #[inline(always)]
+        fn double(v: __m256) -> Pair {
+            // SAFETY: see above.
+            unsafe {
+                let low = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+                let high = _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7);
+                Pair(
+                    _mm256_permutevar8x32_ps(v, low),
+                    _mm256_permutevar8x32_ps(v, high),
+                )
+            }
+        }
+        [double(self.0), double(self.1)]
     }
 }
