@@ -49,6 +49,24 @@ impl Context {
             .map_err(|e| Failure::Internal(format!("cannot encode the output as JSON: {e}")))?;
         self.print(&text)
     }
+
+    /// Writes a value to standard output as one line of JSON.
+    pub fn print_json_line<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(value)
+            .map_err(|e| Failure::Internal(format!("cannot encode the output as JSON: {e}")))?;
+        self.print(&text)
+    }
+
+    /// Waits for a line on standard input and ignores what it says; `false` at
+    /// the end of the input.
+    pub fn next_line(&self) -> Result<bool, Failure> {
+        let read = std::io::stdin().read_line(&mut String::new());
+        let bytes = read.map_err(|e| Failure::Input {
+            path: "standard input".into(),
+            problem: e.to_string(),
+        })?;
+        Ok(bytes > 0)
+    }
 }
 
 /// The hub as Hugging Face's tools find it: `HF_HUB_CACHE`, or `hub` below

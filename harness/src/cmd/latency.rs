@@ -15,7 +15,9 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
 use crate::measure::clock::Monotonic;
-use crate::measure::latency::{Earlier, RepeatError, Workload as Inputs, repeat};
+use crate::measure::latency::{
+    Earlier, Observer, RepeatError, Repetition, Workload as Inputs, repeat,
+};
 use crate::measure::memory;
 use crate::measure::session::{Load, Session};
 use crate::model_ref;
@@ -41,6 +43,11 @@ pub struct Args {
     /// Repetitions that only warm up
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub warm_up: u32,
+    /// Before each repetition, warm-ups included, wait for a line on standard input, and print the repetition's
+    /// stage times as one line of JSON after it; the end of the input ends the measurement, and the usual output
+    /// follows. Another program can so measure something else in between [default: at full speed, no lines]
+    #[arg(long)]
+    pub paced: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -161,35 +168,27 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     };
     let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
     let inputs = Inputs::new(&session, &latency, 0)?;
-    let mut samples: Vec<LatencySample> = Vec::new();
+    let mut progress = Progress {
+        ctx,
+        model: &recipe.name,
+        bar: &bar,
+        paced: args.paced,
+        samples: Vec::new(),
+    };
     let clock = Monotonic::start();
-    let earlier = Earlier::default();
     let done = repeat(
         &mut session,
         &inputs,
         &latency,
-        &earlier,
+        &Earlier::default(),
         &clock,
-        &mut |r| {
-            let kind = if r.warm_up { "warm-up" } else { "repetition" };
-            bar.set_message(format!("{}: {kind} {}", recipe.name, r.iteration + 1));
-            if !r.warm_up {
-                samples.push(LatencySample {
-                    case: String::new(),
-                    launch: 0,
-                    iteration: r.iteration,
-                    warm_up: false,
-                    stages: r.stages,
-                    ttft_user_ns: r.ttft_user_ns,
-                });
-            }
-            Ok(())
-        },
+        &mut progress,
     );
     done.map_err(|error| match error {
         RepeatError::Measure(error) => Failure::Backend(*error.source),
         RepeatError::Record(failure) => failure,
     })?;
+    let samples = progress.samples;
     bar.finish_and_clear();
     let of = |figure: Figure| -> Vec<f64> { samples.iter().filter_map(|s| figure.of(s)).collect() };
     let (paper, user) = (of(Figure::TtftPaper), of(Figure::TtftUser));
@@ -211,10 +210,86 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         used: &session.engine,
     };
     match args.format {
+        // With --paced the whole output is one JSON value a line.
+        Format::Json if args.paced => ctx.print_json_line(&measured)?,
         Format::Json => ctx.print_json(&measured)?,
         Format::Text => ctx.print(&text(&measured, ctx.terminal.width))?,
     }
     Ok(Outcome::Done)
+}
+
+/// Keeps the timed repetitions, shows how far it is, and with `--paced` lets
+/// another program say when.
+struct Progress<'a> {
+    ctx: &'a Context,
+    model: &'a str,
+    bar: &'a indicatif::ProgressBar,
+    paced: bool,
+    samples: Vec<LatencySample>,
+}
+
+impl Observer for Progress<'_> {
+    fn go(&mut self) -> Result<bool, Failure> {
+        match self.paced {
+            true => self.ctx.next_line(),
+            false => Ok(true),
+        }
+    }
+
+    fn record(&mut self, r: Repetition) -> Result<(), Failure> {
+        let kind = if r.warm_up { "warm-up" } else { "repetition" };
+        let message = format!("{}: {kind} {}", self.model, r.iteration + 1);
+        self.bar.set_message(message);
+        if self.paced {
+            self.ctx.print_json_line(&Paced::of(&r))?;
+        }
+        if !r.warm_up {
+            self.samples.push(LatencySample {
+                case: String::new(),
+                launch: 0,
+                iteration: r.iteration,
+                warm_up: false,
+                stages: r.stages,
+                ttft_user_ns: r.ttft_user_ns,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// One repetition as a line of `--paced`: its stages in milliseconds, null
+/// where there is none.
+#[derive(Debug, Serialize)]
+struct Paced {
+    iteration: u32,
+    warm_up: bool,
+    preprocess_ms: Option<f64>,
+    encode_ms: Option<f64>,
+    project_ms: Option<f64>,
+    prefill_ms: Option<f64>,
+    /// One value a decode step.
+    decode_ms: Vec<f64>,
+    ttft_user_ms: Option<f64>,
+}
+
+impl Paced {
+    fn of(r: &Repetition) -> Paced {
+        Paced {
+            iteration: r.iteration,
+            warm_up: r.warm_up,
+            preprocess_ms: r.stages.preprocess_ns.map(ms),
+            encode_ms: r.stages.encode_ns.map(ms),
+            project_ms: r.stages.project_ns.map(ms),
+            prefill_ms: r.stages.prefill_ns.map(ms),
+            decode_ms: r.stages.decode_ns.iter().map(|ns| ms(*ns)).collect(),
+            ttft_user_ms: r.ttft_user_ns.map(ms),
+        }
+    }
+}
+
+/// Milliseconds.
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
 }
 
 fn latency(args: &Args) -> Result<Latency, Failure> {
@@ -226,18 +301,22 @@ fn latency(args: &Args) -> Result<Latency, Failure> {
     count("prompt-tokens", args.prompt_tokens as u64)?;
     count("decode-tokens", args.decode_tokens as u64)?;
     count("iterations", args.iterations.map_or(1, u64::from))?;
+    // Whoever sets the pace says when it is enough.
+    let (least, most) = match args.paced {
+        true => (u32::MAX, u32::MAX),
+        false => (defaults.min_iterations, defaults.max_iterations),
+    };
     Ok(Latency {
         prompt_tokens: args.prompt_tokens,
         decode_tokens: args.decode_tokens,
         warm_up: args.warm_up,
-        min_iterations: args.iterations.unwrap_or(defaults.min_iterations),
-        max_iterations: args.iterations.unwrap_or(defaults.max_iterations),
+        min_iterations: args.iterations.unwrap_or(least),
+        max_iterations: args.iterations.unwrap_or(most),
         ..defaults
     })
 }
 
 fn stages(samples: &[LatencySample], cost: &CaseCost) -> BTreeMap<&'static str, Stage> {
-    let ms = |ns: u64| ns as f64 / 1e6;
     let one = |get: fn(&LatencySample) -> Option<u64>| -> Vec<f64> {
         samples.iter().filter_map(get).map(ms).collect()
     };

@@ -204,41 +204,70 @@ pub struct Earlier {
     pub seconds: Vec<f64>,
 }
 
-/// Warms up, then repeats until the stop rule holds. Every repetition is handed
-/// to `record` as soon as it is measured.
+/// Who is told of repetitions. A closure that takes the finished ones lets all
+/// of them go ahead.
+pub trait Observer {
+    /// Before each repetition, warm-ups included, outside of what is timed:
+    /// whether it is to go ahead. `false` ends the measurement early.
+    fn go(&mut self) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    /// After each repetition.
+    fn record(&mut self, repetition: Repetition) -> Result<(), Failure>;
+}
+
+impl<F: FnMut(Repetition) -> Result<(), Failure>> Observer for F {
+    fn record(&mut self, repetition: Repetition) -> Result<(), Failure> {
+        self(repetition)
+    }
+}
+
+/// Warms up, then repeats until the stop rule holds or `observer` ends it.
+/// Every repetition is handed to `observer` as soon as it is measured.
 pub fn repeat(
     session: &mut Session,
     workload: &Workload,
     latency: &Latency,
     earlier: &Earlier,
     clock: &dyn Clock,
-    record: &mut dyn FnMut(Repetition) -> Result<(), Failure>,
+    observer: &mut dyn Observer,
 ) -> Result<(), RepeatError> {
     let mut rule = StopRule::start(latency, clock, earlier.seconds.clone());
     if rule.done(clock) {
         return Ok(());
     }
-    let mut once = |iteration, warm_up| -> Result<Repetition, RepeatError> {
+    // The seconds of the repetition; `None` if the observer ended it before.
+    let mut once = |iteration, warm_up| -> Result<Option<f64>, RepeatError> {
+        if !observer.go().map_err(RepeatError::Record)? {
+            return Ok(None);
+        }
         let (stages, ttft_user_ns) = workload
             .once(session, clock)
             .map_err(RepeatError::Measure)?;
-        Ok(Repetition {
+        let repetition = Repetition {
             iteration,
             warm_up,
             stages,
             ttft_user_ns,
-        })
+        };
+        let seconds = repetition.seconds();
+        observer.record(repetition).map_err(RepeatError::Record)?;
+        Ok(Some(seconds))
     };
     for i in 0..latency.warm_up {
-        record(once(i, true)?).map_err(RepeatError::Record)?;
+        if once(i, true)?.is_none() {
+            return Ok(());
+        }
     }
     // The budget is for what counts.
     rule.started = clock.now();
     let mut iteration = earlier.iterations.last().map_or(0, |last| last + 1);
     while !rule.done(clock) {
-        let repetition = once(iteration, false)?;
-        rule.count(repetition.seconds());
-        record(repetition).map_err(RepeatError::Record)?;
+        let Some(seconds) = once(iteration, false)? else {
+            return Ok(());
+        };
+        rule.count(seconds);
         iteration += 1;
     }
     Ok(())

@@ -6,7 +6,7 @@ use vlmbench_reports::summary::ttft_paper_ns;
 use super::{CaseError, Execution};
 use crate::config::experiment::Latency;
 use crate::error::chain;
-use crate::measure::latency::{Earlier, RepeatError, Workload, repeat};
+use crate::measure::latency::{Earlier, RepeatError, Repetition, Workload, repeat};
 use crate::measure::session::Session;
 use crate::plan::Case;
 
@@ -22,7 +22,7 @@ impl Execution<'_> {
         let earlier = self.earlier(&id);
         let clock = self.clock;
         let launch = self.progress.launch;
-        let done = repeat(session, &workload, latency, &earlier, &clock, &mut |r| {
+        let mut record = |r: Repetition| {
             let kind = if r.warm_up { "warm-up" } else { "repetition" };
             self.bar
                 .set_message(format!("{id}: {kind} {}", r.iteration + 1));
@@ -34,7 +34,8 @@ impl Execution<'_> {
                 stages: r.stages,
                 ttft_user_ns: r.ttft_user_ns,
             }))
-        });
+        };
+        let done = repeat(session, &workload, latency, &earlier, &clock, &mut record);
         done.map_err(|error| match error {
             RepeatError::Record(failure) => CaseError::Fatal(failure),
             RepeatError::Measure(error) => CaseError::Failed {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod end_to_end;
+mod paced;
 mod profile;
 mod score;
 mod shell;
