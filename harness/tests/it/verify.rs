@@ -155,3 +155,37 @@ fn a_checkpoint_that_lacks_a_shard_is_an_error_that_names_it() {
     verify(folder.path(), &checkpoint("fastvlm/reference"), &[])
         .fails(7, &["model-00002-of-00002.safetensors"]);
 }
+
+#[test]
+fn a_decoder_alone_is_compared_by_its_token_ids() {
+    let model = checkpoint("qwen2/qwen2");
+    let reference = checkpoint("qwen2/reference");
+    let found = verify(&model, &reference, &["--threads", "1"]).json(0);
+    let checks = found["checks"].as_array().unwrap();
+    let names: Vec<_> = checks.iter().map(|c| &c["output"]).collect();
+    assert_eq!(names, ["logits", "greedy_ids"]);
+    let error = |found: &serde_json::Value| found["checks"][0]["relative_error"].as_f64().unwrap();
+    assert!(error(&found) < 1e-5, "{found}");
+    assert_eq!(checks[0]["tolerance"], 1e-3);
+
+    let half = verify(&model, &reference, &["--precision", "bf16"]).json(0);
+    assert!((1e-4..5e-2).contains(&error(&half)), "{half}");
+    assert_eq!(half["checks"][0]["tolerance"], 5e-2);
+
+    // One other token is another answer.
+    let folder = tempfile::tempdir().unwrap();
+    copy(&reference, folder.path());
+    let path = folder.path().join("input_ids.npy");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 8] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let found = verify(&model, folder.path(), &[]).json(9);
+    assert_eq!(found["checks"][0]["ok"], false, "{found}");
+}
+
+#[test]
+fn token_ids_do_not_stand_for_the_pixels_of_an_encoder() {
+    let reference = checkpoint("qwen2/reference");
+    verify(&checkpoint("mci0/timm-train"), &reference, &[]).fails(3, &["timm-train", "no decoder"]);
+}

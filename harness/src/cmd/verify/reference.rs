@@ -1,27 +1,19 @@
-//! `vlmbench verify MODEL --reference DIR`: outputs against reference tensors.
-//!
-//! The error of an output is relative: the largest absolute difference over
-//! the largest absolute value of the reference. The tolerances are those of
-//! f32 parity between engines; half precision gets what its rounding needs.
+//! Reference tensors of one suffix, and the comparison with what a model gives.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
-use vlmbench_backends::backend::Precision;
+use vlmbench_backends::backend::{Features, Precision};
 use vlmbench_backends::generate::PromptInput;
 use vlmbench_backends::image::Pixels;
 use vlmbench_backends::npy::{Array, read_f32, read_i64};
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::sampling::argmax;
 use vlmbench_backends::text::IMAGE_SENTINEL;
-use vlmbench_reports::table::{Align, Column, Table};
 
-use super::Format;
-use super::latency::EngineArgs;
-use crate::context::Context;
-use crate::error::{Failure, Outcome};
-use crate::measure::session::{Load, Session};
+use crate::error::Failure;
+use crate::measure::session::Session;
 
 /// Relative error allowed on features in f32.
 const FEATURES_F32: f64 = 5e-5;
@@ -31,123 +23,24 @@ const LOGITS_F32: f64 = 1e-3;
 /// carried through some tens of layers.
 const HALF: f64 = 5e-2;
 
-/// Arguments of `verify`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
-    pub model: String,
-    /// Folder with input.npy, output.npy and, for a vision-language model, input_ids.npy, optionally
-    /// image_features.npy and greedy_ids.npy; further references have a suffix: input_S.npy, ...
-    #[arg(long, value_name = "DIR")]
-    pub reference: PathBuf,
-    /// What to run it on
-    #[command(flatten)]
-    pub engine: EngineArgs,
-    /// Relative error to allow on every output [default: by output and precision]
-    #[arg(long, value_name = "X")]
-    pub tolerance: Option<f64>,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-}
-
 /// One comparison.
 #[derive(Debug, Serialize)]
-struct Check {
+pub(super) struct Check {
     /// Suffix of the reference files; empty for none.
-    suffix: String,
+    pub(super) suffix: String,
     /// `features`, `image_features`, `logits` or `greedy_ids`.
-    output: &'static str,
-    shape: Vec<usize>,
-    max_abs_error: Option<f64>,
-    relative_error: Option<f64>,
-    tolerance: Option<f64>,
-    ok: bool,
+    pub(super) output: &'static str,
+    pub(super) shape: Vec<usize>,
+    pub(super) max_abs_error: Option<f64>,
+    pub(super) relative_error: Option<f64>,
+    pub(super) tolerance: Option<f64>,
+    pub(super) ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
-
-/// All comparisons.
-#[derive(Debug, Serialize)]
-struct Verified<'a> {
-    model: &'a str,
-    layout: &'a str,
-    checks: &'a [Check],
-    ok: bool,
-}
-
-/// Compares the model with the references and prints the verdict.
-pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
-    let options = args.engine.options()?;
-    let recipe = args.engine.recipe(&args.model, ctx)?;
-    let suffixes = suffixes(&args.reference)?;
-    let mut references = Vec::new();
-    for suffix in suffixes {
-        references.push(Reference::read(&args.reference, &suffix)?);
-    }
-    let mut context = 0;
-    for reference in &references {
-        context = context.max(reference.positions(&recipe)?);
-    }
-    let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
-    let load = Load {
-        recipe: &recipe,
-        backend: &args.engine.backend,
-        options: &options,
-        context,
-        hub: &ctx.hub,
-    };
-    let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
-    let tolerances = Tolerances::new(options.precision, args.tolerance);
-    let mut checks = Vec::new();
-    for reference in &references {
-        bar.set_message(format!("reference {}", reference.suffix));
-        reference.compare(&mut session, &tolerances, &mut checks)?;
-    }
-    bar.finish_and_clear();
-    let ok = checks.iter().all(|c| c.ok);
-    match args.format {
-        Format::Json => ctx.print_json(&Verified {
-            model: &recipe.name,
-            layout: &session.facts().weights.layout,
-            checks: &checks,
-            ok,
-        })?,
-        Format::Text => ctx.print(&text(&checks, ok, ctx.terminal.width))?,
-    }
-    Ok(match ok {
-        true => Outcome::Done,
-        false => Outcome::Mismatch,
-    })
-}
-
-/// Suffixes `S` of every `input.npy` and `input_S.npy`, sorted, the empty one first.
-fn suffixes(folder: &Path) -> Result<Vec<String>, Failure> {
-    let unusable = |problem: String| Failure::Input {
-        path: folder.into(),
-        problem,
-    };
-    let entries = std::fs::read_dir(folder).map_err(|e| unusable(e.to_string()))?;
-    let mut suffixes: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| {
-            let stem = name.strip_suffix(".npy")?.strip_prefix("input")?;
-            let own = stem.is_empty() || (stem.starts_with('_') && !stem.starts_with("_ids"));
-            own.then(|| stem.to_owned())
-        })
-        .collect();
-    suffixes.sort();
-    match suffixes.is_empty() {
-        true => Err(unusable(
-            "it holds no input.npy or input_S.npy; put preprocessed pixels there, f32 (1, 3, H, W)"
-                .into(),
-        )),
-        false => Ok(suffixes),
-    }
+    pub(super) note: Option<String>,
 }
 
 /// Relative errors to allow.
-struct Tolerances {
+pub(super) struct Tolerances {
     features: f64,
     logits: f64,
     /// Whether generated ids must be equal; rounding in half precision may
@@ -156,7 +49,7 @@ struct Tolerances {
 }
 
 impl Tolerances {
-    fn new(precision: Precision, given: Option<f64>) -> Tolerances {
+    pub(super) fn new(precision: Precision, given: Option<f64>) -> Tolerances {
         let exact = precision == Precision::F32;
         let or = |f32s: f64| given.unwrap_or(if exact { f32s } else { HALF });
         Tolerances {
@@ -167,28 +60,39 @@ impl Tolerances {
     }
 }
 
+/// Preprocessed pixels `(1, 3, H, W)`.
+fn read_pixels(path: &Path) -> Result<Pixels, Failure> {
+    let pixels = read_f32(path)?;
+    let [1, channels, height, width] = pixels.shape[..] else {
+        return Err(Failure::Input {
+            path: path.into(),
+            problem: format!("expected shape (1, 3, H, W), got {:?}", pixels.shape),
+        });
+    };
+    Ok(Pixels {
+        data: pixels.data,
+        channels,
+        height,
+        width,
+    })
+}
+
 /// The files of one suffix.
-struct Reference {
-    suffix: String,
-    pixels: Pixels,
+pub(super) struct Reference {
+    pub(super) suffix: String,
+    /// `None` for a decoder alone.
+    pixels: Option<Pixels>,
     output: Array<f32>,
+    /// `None` for an encoder alone.
     input_ids: Option<Vec<i64>>,
     image_features: Option<Array<f32>>,
     greedy_ids: Option<Vec<i64>>,
 }
 
 impl Reference {
-    fn read(folder: &Path, suffix: &str) -> Result<Reference, Failure> {
+    pub(super) fn read(folder: &Path, suffix: &str) -> Result<Reference, Failure> {
         let file = |name: &str| folder.join(format!("{name}{suffix}.npy"));
         let optional = |name: &str| Some(file(name)).filter(|path| path.is_file());
-        let input = file("input");
-        let pixels = read_f32(&input)?;
-        let [1, channels, height, width] = pixels.shape[..] else {
-            return Err(Failure::Input {
-                path: input,
-                problem: format!("expected shape (1, 3, H, W), got {:?}", pixels.shape),
-            });
-        };
         let ids = |name: &str| -> Result<Option<Vec<i64>>, Failure> {
             Ok(match optional(name) {
                 Some(path) => Some(read_i64(&path)?.data),
@@ -197,12 +101,9 @@ impl Reference {
         };
         Ok(Reference {
             suffix: suffix.trim_start_matches('_').to_owned(),
-            pixels: Pixels {
-                data: pixels.data,
-                channels,
-                height,
-                width,
-            },
+            pixels: optional("input")
+                .map(|path| read_pixels(&path))
+                .transpose()?,
             output: read_f32(&file("output"))?,
             input_ids: ids("input_ids")?,
             image_features: optional("image_features")
@@ -214,49 +115,77 @@ impl Reference {
 
     /// Positions that its prompt and answer need at most: an image may be one
     /// sentinel in the prompt for all its visual tokens.
-    fn positions(&self, recipe: &Recipe) -> Result<usize, Failure> {
+    pub(super) fn positions(&self, recipe: &Recipe) -> Result<usize, Failure> {
         let Some(prompt) = &self.input_ids else {
             return Ok(0);
         };
-        let config = &recipe.encoder()?.config;
-        let visual = config.visual_tokens(self.pixels.height, self.pixels.width)?;
+        let visual = match &self.pixels {
+            Some(p) => recipe.encoder()?.config.visual_tokens(p.height, p.width)?,
+            None => 0,
+        };
         let answer = self.greedy_ids.as_ref().map_or(0, Vec::len);
         Ok(prompt.len() + visual + answer)
     }
 
-    fn compare(
+    pub(super) fn compare(
         &self,
         session: &mut Session,
         tolerances: &Tolerances,
         checks: &mut Vec<Check>,
     ) -> Result<(), Failure> {
-        let features = session.model.encode(&self.pixels)?;
-        let Some(input_ids) = &self.input_ids else {
-            let got = session.model.read(&features)?;
-            let reference = rows(&self.output, features.tokens, features.dim);
-            let shape = self.output.shape.clone();
-            checks.push(self.check("features", shape, &got, reference, tolerances.features));
-            return Ok(());
+        let features = match &self.pixels {
+            Some(pixels) => Some(session.model.encode(pixels)?),
+            None => None,
         };
-        let projected = session.model.project(&features)?;
-        if let Some(expected) = &self.image_features {
-            let got = session.model.read(&projected)?;
-            let reference = rows(expected, projected.tokens, projected.dim);
-            let shape = expected.shape.clone();
-            checks.push(self.check(
-                "image_features",
-                shape,
-                &got,
-                reference,
-                tolerances.features,
-            ));
+        match (&self.input_ids, features) {
+            (None, Some(features)) => {
+                let allowed = tolerances.features;
+                let check =
+                    self.check_features("features", &self.output, session, &features, allowed)?;
+                checks.push(check);
+            }
+            (None, None) => {}
+            (Some(ids), features) => {
+                self.compare_answer(ids, features.as_ref(), session, tolerances, checks)?;
+            }
         }
-        let ids = mark_image(input_ids, session.recipe.image_token, projected.tokens);
+        Ok(())
+    }
+
+    /// Projected features, where there is an image, then the logits of the
+    /// prompt and the tokens of greedy decoding.
+    fn compare_answer(
+        &self,
+        input_ids: &[i64],
+        features: Option<&Features>,
+        session: &mut Session,
+        tolerances: &Tolerances,
+        checks: &mut Vec<Check>,
+    ) -> Result<(), Failure> {
+        let images: Vec<Features> = match features {
+            Some(features) => vec![session.model.project(features)?],
+            None => Vec::new(),
+        };
+        if let (Some(expected), Some(projected)) = (&self.image_features, images.first()) {
+            let allowed = tolerances.features;
+            checks.push(self.check_features(
+                "image_features",
+                expected,
+                session,
+                projected,
+                allowed,
+            )?);
+        }
+        let visual: Vec<usize> = images.iter().map(|image| image.tokens).collect();
+        let ids = match visual[..] {
+            [tokens] => mark_image(input_ids, session.recipe.image_token, tokens),
+            _ => input_ids.into(),
+        };
         let prompt = session
             .runner()
-            .tokenize(&PromptInput::Ids(&ids), &[projected.tokens])
+            .tokenize(&PromptInput::Ids(&ids), &visual)
             .map_err(|e| Failure::Backend(*e.source))?;
-        let mut logits = session.model.prefill(&prompt, &[projected])?;
+        let mut logits = session.model.prefill(&prompt, &images)?;
         let shape = self.output.shape.clone();
         let reference = Some(self.output.data.clone());
         checks.push(self.check("logits", shape, &logits, reference, tolerances.logits));
@@ -272,6 +201,20 @@ impl Reference {
             checks.push(self.check_ids(expected, &got, tolerances));
         }
         Ok(())
+    }
+
+    /// Features against a reference of tokens or of a map.
+    fn check_features(
+        &self,
+        output: &'static str,
+        expected: &Array<f32>,
+        session: &Session,
+        features: &Features,
+        tolerance: f64,
+    ) -> Result<Check, Failure> {
+        let got = session.model.read(features)?;
+        let reference = rows(expected, features.tokens, features.dim);
+        Ok(self.check(output, expected.shape.clone(), &got, reference, tolerance))
     }
 
     fn check(
@@ -379,51 +322,6 @@ fn rows(reference: &Array<f32>, tokens: usize, dim: usize) -> Option<Vec<f32>> {
     }
 }
 
-fn text(checks: &[Check], ok: bool, width: usize) -> String {
-    let column = |title: &str, align| Column {
-        title: title.into(),
-        align,
-        rank: 0,
-    };
-    let mut table = Table::new(vec![
-        column("reference", Align::Left),
-        column("output", Align::Left),
-        column("shape", Align::Left),
-        column("max error", Align::Right),
-        column("relative", Align::Right),
-        column("allowed", Align::Right),
-        column("verdict", Align::Left),
-    ]);
-    let number = |v: Option<f64>| v.map(|v| format!("{v:.2e}")).unwrap_or_default();
-    for c in checks {
-        let verdict = if c.ok { "ok" } else { "MISMATCH" };
-        let note = c
-            .note
-            .as_ref()
-            .map(|n| format!(": {n}"))
-            .unwrap_or_default();
-        table.push(vec![
-            if c.suffix.is_empty() {
-                "-".into()
-            } else {
-                c.suffix.clone()
-            },
-            c.output.into(),
-            format!("{:?}", c.shape),
-            number(c.max_abs_error),
-            number(c.relative_error),
-            number(c.tolerance),
-            format!("{verdict}{note}"),
-        ]);
-    }
-    let verdict = if ok {
-        "all outputs agree"
-    } else {
-        "outputs differ"
-    };
-    format!("{}\n{verdict}", table.to_text(width))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,20 +349,5 @@ mod tests {
         for unclear in [[1, 1, 1, 9, 9, 9], [1, 9, 9, 9, 9, 2]] {
             assert_eq!(mark(&unclear, None), unclear);
         }
-    }
-
-    #[test]
-    fn suffixes_leave_the_token_ids_out() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "input.npy",
-            "input_b.npy",
-            "input_ids.npy",
-            "input_ids_b.npy",
-            "output.npy",
-        ] {
-            std::fs::write(dir.path().join(name), "").unwrap();
-        }
-        assert_eq!(suffixes(dir.path()).unwrap(), ["", "_b"]);
     }
 }

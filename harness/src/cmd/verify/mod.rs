@@ -1,0 +1,190 @@
+//! `vlmbench verify MODEL --reference DIR`: outputs against reference tensors.
+//!
+//! The error of an output is relative: the largest absolute difference over
+//! the largest absolute value of the reference. The tolerances are those of
+//! f32 parity between engines; half precision gets what its rounding needs.
+
+mod reference;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vlmbench_reports::table::{Align, Column, Table};
+
+use self::reference::{Check, Reference, Tolerances};
+use super::Format;
+use super::latency::EngineArgs;
+use crate::context::Context;
+use crate::error::{Failure, Outcome};
+use crate::measure::session::{Load, Session};
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    pub model: String,
+    /// Folder with output.npy and the input it belongs to: input.npy (pixels) for a vision encoder,
+    /// input_ids.npy for a decoder, both for a vision-language model; optionally image_features.npy and
+    /// greedy_ids.npy. Further references have a suffix: input_S.npy, output_S.npy, ...
+    #[arg(long, value_name = "DIR")]
+    pub reference: PathBuf,
+    /// What to run it on
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Relative error to allow on every output [default: in f32 5e-5 on features and 1e-3 on logits, in f16 and
+    /// bf16 5e-2 on both]
+    #[arg(long, value_name = "X")]
+    pub tolerance: Option<f64>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// All comparisons.
+#[derive(Debug, Serialize)]
+struct Verified<'a> {
+    model: &'a str,
+    layout: &'a str,
+    checks: &'a [Check],
+    ok: bool,
+}
+
+/// Compares the model with the references and prints the verdict.
+pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
+    let options = args.engine.options()?;
+    let recipe = args.engine.recipe(&args.model, ctx)?;
+    let suffixes = suffixes(&args.reference)?;
+    let mut references = Vec::new();
+    for suffix in suffixes {
+        references.push(Reference::read(&args.reference, &suffix)?);
+    }
+    let mut context = 0;
+    for reference in &references {
+        context = context.max(reference.positions(&recipe)?);
+    }
+    let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
+    let load = Load {
+        recipe: &recipe,
+        backend: &args.engine.backend,
+        options: &options,
+        context,
+        hub: &ctx.hub,
+    };
+    let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
+    let tolerances = Tolerances::new(options.precision, args.tolerance);
+    let mut checks = Vec::new();
+    for reference in &references {
+        bar.set_message(format!("reference {}", reference.suffix));
+        reference.compare(&mut session, &tolerances, &mut checks)?;
+    }
+    bar.finish_and_clear();
+    let ok = checks.iter().all(|c| c.ok);
+    match args.format {
+        Format::Json => ctx.print_json(&Verified {
+            model: &recipe.name,
+            layout: &session.facts().weights.layout,
+            checks: &checks,
+            ok,
+        })?,
+        Format::Text => ctx.print(&text(&checks, ok, ctx.terminal.width))?,
+    }
+    Ok(match ok {
+        true => Outcome::Done,
+        false => Outcome::Mismatch,
+    })
+}
+
+/// Suffixes `S` of every `input_S.npy` and `input_ids_S.npy`, sorted, the empty one first.
+fn suffixes(folder: &Path) -> Result<BTreeSet<String>, Failure> {
+    let unusable = |problem: String| Failure::Input {
+        path: folder.into(),
+        problem,
+    };
+    let entries = std::fs::read_dir(folder).map_err(|e| unusable(e.to_string()))?;
+    let suffixes: BTreeSet<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| {
+            let stem = name.strip_suffix(".npy")?.strip_prefix("input")?;
+            let own = stem.strip_prefix("_ids").unwrap_or(stem);
+            (own.is_empty() || own.starts_with('_')).then(|| own.to_owned())
+        })
+        .collect();
+    match suffixes.is_empty() {
+        true => Err(unusable(
+            "it holds no input.npy and no input_ids.npy; put preprocessed pixels, f32 (1, 3, H, W), \
+             or token ids, i64 (1, N), there"
+                .into(),
+        )),
+        false => Ok(suffixes),
+    }
+}
+
+fn text(checks: &[Check], ok: bool, width: usize) -> String {
+    let column = |title: &str, align| Column {
+        title: title.into(),
+        align,
+        rank: 0,
+    };
+    let mut table = Table::new(vec![
+        column("reference", Align::Left),
+        column("output", Align::Left),
+        column("shape", Align::Left),
+        column("max error", Align::Right),
+        column("relative", Align::Right),
+        column("allowed", Align::Right),
+        column("verdict", Align::Left),
+    ]);
+    let number = |v: Option<f64>| v.map(|v| format!("{v:.2e}")).unwrap_or_default();
+    for c in checks {
+        let verdict = if c.ok { "ok" } else { "MISMATCH" };
+        let note = c
+            .note
+            .as_ref()
+            .map(|n| format!(": {n}"))
+            .unwrap_or_default();
+        table.push(vec![
+            if c.suffix.is_empty() {
+                "-".into()
+            } else {
+                c.suffix.clone()
+            },
+            c.output.into(),
+            format!("{:?}", c.shape),
+            number(c.max_abs_error),
+            number(c.relative_error),
+            number(c.tolerance),
+            format!("{verdict}{note}"),
+        ]);
+    }
+    let verdict = if ok {
+        "all outputs agree"
+    } else {
+        "outputs differ"
+    };
+    format!("{}\n{verdict}", table.to_text(width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_and_token_ids_of_one_suffix_are_one_reference() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "input.npy",
+            "input_b.npy",
+            "input_ids.npy",
+            "input_ids_b.npy",
+            "output.npy",
+            "input_ids_text.npy",
+            "inputs.npy",
+            "output_c.npy",
+        ] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let found = suffixes(dir.path()).unwrap();
+        assert_eq!(Vec::from_iter(found), ["", "_b", "_text"]);
+    }
+}
