@@ -1,0 +1,56 @@
+"""What the machine can do at most, as the program under test and as PyTorch measure it."""
+
+import json
+import subprocess
+import sys
+
+import quiet
+from contenders import WORKERS, Setup, environment, run_once
+
+# Seconds to wait before a measurement until nobody else uses the cores.
+PATIENCE = 30.0
+
+
+def machine(setup: Setup) -> dict:
+    """The machine with its peaks in GFLOP/s and GB/s.
+
+    `product_*` is the best rate of a large matrix product in PyTorch. `f32`, `bf16` and `read` are what
+    `vlmbench doctor --peak` finds: multiply-adds on registers, and reading memory. A program without that option is set
+    against the matrix product.
+    """
+    doctor = [str(setup.vlmbench), "doctor", "--format", "json"]
+    found = json.loads(run_once(doctor, "vlmbench doctor", setup))
+    quiet.wait(0.0, PATIENCE)
+    product = products(setup)
+    rates = {"product_f32": product[0], "product_bf16": product[1]}
+    if "--peak" in run_once([str(setup.vlmbench), "doctor", "--help"], "vlmbench doctor", setup):
+        quiet.wait(0.0, PATIENCE)
+        found = json.loads(run_once([*doctor, "--peak", "--threads", str(setup.threads)], "vlmbench doctor", setup))
+        peak = found["peak"]
+        rates |= {"f32": peak["f32_flops"]["best"] / 1e9, "read": peak["read_bytes"]["best"] / 1e9}
+        # A CPU without the instruction computes bf16 in f32.
+        rates["bf16"] = (peak["bf16_flops"] or peak["f32_flops"])["best"] / 1e9
+        source = "multiply-adds on registers"
+    else:
+        rates |= {"f32": product[0], "bf16": product[1]}
+        source = "PyTorch's best matrix product"
+    about = {"cpu": found["machine"]["cpu_model"], "simd": found["machine"]["simd"], "tool": found["tool"]}
+    return about | {"threads": setup.threads, "peaks": rates, "peak_source": source}
+
+
+def best(machine: dict, earlier: dict | None) -> dict:
+    """The machine with the better of its rates in two measurements, since what disturbs one only lowers it."""
+    same = ("cpu", "threads", "peak_source")
+    if earlier is None or any(machine[key] != earlier[key] for key in same):
+        return machine
+    return machine | {"peaks": {name: max(rate, earlier["peaks"][name]) for name, rate in machine["peaks"].items()}}
+
+
+def products(setup: Setup) -> tuple[float, float]:
+    """GFLOP/s of a large matrix product in PyTorch: f32, bf16."""
+    args = [sys.executable, str(WORKERS / "torch_worker.py"), "--work", "product", "--threads", str(setup.threads)]
+    done = subprocess.run(
+        args, input="run\n", env=environment(setup.threads), stdout=subprocess.PIPE, text=True, check=True
+    )
+    f32, bf16 = json.loads(done.stdout.splitlines()[-1])["ms"]
+    return f32, bf16

@@ -1,0 +1,138 @@
+"""From samples to the table: medians, ratios within rounds, rates, shares of the peak."""
+
+import json
+from pathlib import Path
+from statistics import median, quantiles
+
+from contenders import OURS
+from quiet import OTHERS
+from rounds import typical
+from rows import PRECISIONS
+
+
+def repetitions(contender: dict) -> list[float]:
+    """One number a round."""
+    return [typical(repetition["ms"]) for repetition in contender["rounds"]]
+
+
+def figure(contender: dict) -> float:
+    """Median milliseconds over the rounds; of the trials for one that was dropped after them."""
+    rounds = repetitions(contender)
+    return median(rounds) if rounds else min(typical(trial["ms"]) for trial in contender["trials"])
+
+
+def disturbed(contenders: list[dict]) -> int:
+    """Rounds in which others had too much of the machine during a repetition of one of these."""
+    rounds = zip(*(contender["rounds"] for contender in contenders if contender["rounds"]), strict=True)
+    return sum(any(repetition["others"] > OTHERS for repetition in one) for one in rounds)
+
+
+def summarise(row: dict, peaks: dict[str, float]) -> dict:
+    """The derived figures of a row, by precision."""
+    flops = next((c["flops"] for c in row["contenders"] if c.get("flops")), None)
+    summary = {"gflop": flops and flops / 1e9}
+    for precision in PRECISIONS:
+        members = [c for c in row["contenders"] if c["precision"] == precision]
+        ours = next((c for c in members if c["engine"] == OURS), None)
+        rivals = [c for c in members if c["engine"] != OURS and c["rounds"]]
+        if ours is None or not ours["rounds"]:
+            continue
+        part = {"ours_ms": figure(ours), "rounds": len(ours["rounds"])}
+        if flops:
+            part["gflop_per_second"] = flops / figure(ours) / 1e6
+            part["share_of_peak"] = part["gflop_per_second"] / peaks[precision]
+        if row["work"] == "decode" and "read" in peaks:
+            seconds = ours["weight_bytes"] / peaks["read"] / 1e9
+            part["times_reading_weights"] = figure(ours) / 1e3 / seconds
+        if rivals:
+            best = min(rivals, key=figure)
+            ratios = [a / b for a, b in zip(repetitions(ours), repetitions(best), strict=True)]
+            low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+            part |= {"best_peer": name(best), "best_peer_ms": figure(best)}
+            part["disturbed_rounds"] = disturbed([ours, best])
+            part |= {"ratio": median(ratios), "ratio_quartiles": [low, high], "ratios": ratios}
+        summary[precision] = part
+    return summary
+
+
+def name(contender: dict) -> str:
+    """As in the table's headings."""
+    return " ".join(part for part in (contender["engine"], contender["variant"]) if part)
+
+
+def cell(row: dict, engine: str, precision: str) -> str:
+    """Milliseconds of an engine's best variant, with which one that is."""
+    members = [c for c in row["contenders"] if c["engine"] == engine and c["precision"] == precision]
+    if not members:
+        return "-"
+    best = min(members, key=figure)
+    variant = f" {best['variant']}" if best["variant"] else ""
+    # What only ran alone, because it was far behind, is marked.
+    return f"{'~' if not best['rounds'] else ''}{milliseconds(figure(best))}{variant}"
+
+
+def milliseconds(value: float) -> str:
+    """Three digits or so."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def ours_cells(summary: dict, precision: str) -> list[str]:
+    """Our time, rate, share of the peak, ratio with its quartiles, rounds."""
+    part = summary.get(precision)
+    if part is None:
+        return ["-"] * 5
+    rate = f"{part['gflop_per_second']:.0f}" if "gflop_per_second" in part else "-"
+    share = f"{part['share_of_peak']:.0%}" if "share_of_peak" in part else "-"
+    if "times_reading_weights" in part:
+        share = f"{part['times_reading_weights']:.2f}x reading the weights"
+    ratio = "-"
+    if "ratio" in part:
+        low, high = part["ratio_quartiles"]
+        ratio = f"**{part['ratio']:.2f}** ({low:.2f} to {high:.2f})"
+    rounds = str(part["rounds"])
+    if part.get("disturbed_rounds"):
+        rounds += f", {part['disturbed_rounds']} disturbed"
+    return [milliseconds(part["ours_ms"]), rate, share, ratio, rounds]
+
+
+def markdown(document: dict) -> str:
+    """One table a precision."""
+    machine, peaks = document["machine"], document["machine"]["peaks"]
+    lines = [
+        f"{machine['cpu']}, {machine['threads']} threads, batch 1. Milliseconds, medians over rounds in random order; "
+        "ratio: ours over the best peer in the same round, median and quartiles.",
+        "",
+    ]
+    engines = {
+        "f32": [("onnxruntime", "ONNX Runtime"), ("torch", "PyTorch"), ("llama.cpp", "llama.cpp")],
+        "bf16": [("torch", "PyTorch"), ("llama.cpp", "llama.cpp")],
+    }
+    for precision in PRECISIONS:
+        product = peaks[f"product_{precision}"]
+        lines += [
+            f"{precision}; peak {peaks[precision]:.0f} GFLOP/s ({machine['peak_source']}), "
+            f"PyTorch's best matrix product {product:.0f} GFLOP/s",
+            "",
+        ]
+        ours = ["vlmbench", "GFLOP/s", "of peak", "ratio", "rounds"]
+        titles = ["work", "GFLOP", *(title for _, title in engines[precision]), *ours]
+        lines += [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+        for row in document["rows"]:
+            summary = row["summary"]
+            gflop = f"{summary['gflop']:.1f}" if summary["gflop"] else "-"
+            cells = [row["title"], gflop, *(cell(row, engine, precision) for engine, _ in engines[precision])]
+            lines.append(f"| {' | '.join([*cells, *ours_cells(summary, precision)])} |")
+        lines.append("")
+    lines += [
+        "`~`: more than 1.4 times the fastest peer of its precision when run alone, and not measured further. "
+        "Disturbed: other programs had more than 5% of the machine, and the time for measuring again was up."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(document: dict, out: Path) -> None:
+    """table.json and table.md; after every row, so that an interruption loses one row."""
+    for row in document["rows"]:
+        row["summary"] = summarise(row, document["machine"]["peaks"])
+    (out / "table.json").write_text(json.dumps(document, indent=1) + "\n")
+    (out / "table.md").write_text(markdown(document))

@@ -1,0 +1,159 @@
+"""PyTorch as a contender: eager, eager in channels-last, compiled."""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import networks
+import numpy as np
+import torch
+import torch._inductor.config
+from serve import Served, serve
+from transformers import DynamicCache, Qwen2ForCausalLM, StaticCache
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+def once(args: argparse.Namespace) -> Served:
+    """`encode` and `prefill`: one forward pass is one repetition."""
+    dtype = DTYPES[args.precision]
+    model = networks.network(args.work, args.checkpoint).to(dtype)
+    given = networks.input_of(args.work, args.reference)
+    if given.is_floating_point():
+        given = given.to(dtype)
+    if args.variant == "channels-last" or (args.variant == "compile" and args.channels_last):
+        model = model.to(memory_format=torch.channels_last)
+        given = given.contiguous(memory_format=torch.channels_last)
+    if args.variant == "compile":
+        model = torch.compile(model)
+
+    def output() -> np.ndarray:
+        result = model(given)
+        return (result[0] if isinstance(result, tuple) else result).float().numpy()
+
+    return Served(about(args), output, lambda: [milliseconds(lambda: model(given))])
+
+
+class Decoding:
+    """Steps of one token after a filled KV cache, which is filled once and cut back before each repetition."""
+
+    def __init__(self, model: Qwen2ForCausalLM, ids: torch.Tensor, static: int | None):
+        self.model = model
+        self.ids = ids
+        self.capacity = static
+        if static is None:
+            self.cache = DynamicCache(config=model.config)
+            self.step = model.forward
+        else:
+            # Only a cache of a fixed size can be compiled without recompiling at every length.
+            self.cache = StaticCache(config=model.config, max_cache_len=static)
+            self.step = torch.compile(model.forward)
+        self.fill()
+
+    def fill(self) -> None:
+        """Prefills; the logits are dropped."""
+        positions = torch.arange(self.ids.shape[1])[None]
+        self.model(
+            input_ids=self.ids, past_key_values=self.cache, position_ids=positions, use_cache=True, logits_to_keep=1
+        )
+
+    def back(self) -> None:
+        """As after the prefill."""
+        length = self.ids.shape[1]
+        if self.capacity is None:
+            self.cache.crop(length)
+        else:
+            # The static cache counts; what it holds beyond is overwritten.
+            self.cache.reset()
+            self.fill()
+
+    def token(self, token: torch.Tensor, position: int) -> torch.Tensor:
+        """Logits (1, V) after one token."""
+        positions = torch.tensor([[position]])
+        answer = self.step(
+            input_ids=token, past_key_values=self.cache, position_ids=positions, use_cache=True, logits_to_keep=1
+        )
+        return answer.logits[:, -1]
+
+
+def decode(args: argparse.Namespace) -> Served:
+    """`decode`: a repetition is a number of steps, one value each."""
+    model = networks.qwen2(args.checkpoint).to(DTYPES[args.precision])
+    ids = networks.input_of(args.work, args.reference)
+    length = ids.shape[1]
+    forced = torch.from_numpy(np.load(args.reference / "forced.npy"))
+    static = length + max(args.steps, 16) if args.variant == "compile" else None
+    decoding = Decoding(model, ids, static)
+
+    def output() -> np.ndarray:
+        decoding.back()
+        for position in range(length, forced.shape[1]):
+            logits = decoding.token(forced[:, position : position + 1], position)
+        return logits.float().numpy()
+
+    def run() -> list[float]:
+        decoding.back()
+        token, samples = ids[:, :1], []
+        for position in range(length, length + args.steps):
+            start = time.perf_counter()
+            token = decoding.token(token, position).argmax(dim=-1, keepdim=True)
+            samples.append((time.perf_counter() - start) * 1e3)
+        return samples
+
+    return Served(about(args), output, run)
+
+
+def about(args: argparse.Namespace) -> dict[str, str]:
+    """For the record."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return {"version": f"PyTorch {torch.__version__}", "variant": args.variant, "cpu": cpu}
+
+
+def product(threads: int) -> Served:
+    """The best rate of a large matrix product, GFLOP/s in place of milliseconds: f32, then bf16."""
+    side = 2048
+
+    def rate(dtype: torch.dtype) -> float:
+        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+        best = min(milliseconds(lambda: a @ b) for _ in range(15))
+        return 2 * side**3 / best / 1e6
+
+    return Served({"threads": str(threads)}, lambda: np.zeros(1), lambda: [rate(dtype) for dtype in DTYPES.values()])
+
+
+def load(args: argparse.Namespace) -> Served:
+    """Settings, then the contender."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    # Weights do not change, so a compiled model may pack them once.
+    torch._inductor.config.freezing = True
+    if args.work == "product":
+        return product(args.threads)
+    return decode(args) if args.work == "decode" else once(args)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", choices=["encode", "prefill", "decode", "product"], required=True)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--reference", type=Path)
+    parser.add_argument("--precision", choices=list(DTYPES), default="f32")
+    parser.add_argument("--variant", choices=["eager", "channels-last", "compile"], default="eager")
+    parser.add_argument("--channels-last", action="store_true", help="compile in channels-last")
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--threads", type=int, required=True)
+    args = parser.parse_args()
+    with torch.inference_mode():
+        serve(lambda: load(args))
+
+
+if __name__ == "__main__":
+    main()
