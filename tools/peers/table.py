@@ -15,16 +15,24 @@ def repetitions(contender: dict) -> list[float]:
     return [typical(repetition["ms"]) for repetition in contender["rounds"]]
 
 
+def clean(contenders: list[dict]) -> list[int]:
+    """The rounds in which nobody else disturbed a repetition of these; all of them if there is no such round."""
+    numbers = range(len(contenders[0]["rounds"]))
+    good = [n for n in numbers if all(contender["rounds"][n]["others"] <= OTHERS for contender in contenders)]
+    return good or list(numbers)
+
+
 def figure(contender: dict) -> float:
-    """Median milliseconds over the rounds; of the trials for one that was dropped after them."""
+    """Median milliseconds over the clean rounds; the best trial of one that was dropped after them."""
     rounds = repetitions(contender)
-    return median(rounds) if rounds else min(typical(trial["ms"]) for trial in contender["trials"])
+    if not rounds:
+        return min(typical(trial["ms"]) for trial in contender["trials"])
+    return median(rounds[number] for number in clean([contender]))
 
 
-def disturbed(contenders: list[dict]) -> int:
-    """Rounds in which others had too much of the machine during a repetition of one of these."""
-    rounds = zip(*(contender["rounds"] for contender in contenders if contender["rounds"]), strict=True)
-    return sum(any(repetition["others"] > OTHERS for repetition in one) for one in rounds)
+def disturbed(contenders: list[dict]) -> bool:
+    """Whether others had too much of the machine in all rounds."""
+    return any(contender["rounds"][n]["others"] > OTHERS for n in clean(contenders) for contender in contenders)
 
 
 def summarise(row: dict, peaks: dict[str, float]) -> dict:
@@ -37,7 +45,7 @@ def summarise(row: dict, peaks: dict[str, float]) -> dict:
         rivals = [c for c in members if c["engine"] != OURS and c["rounds"]]
         if ours is None or not ours["rounds"]:
             continue
-        part = {"ours_ms": figure(ours), "rounds": len(ours["rounds"])}
+        part = {"ours_ms": figure(ours)}
         if flops:
             part["gflop_per_second"] = flops / figure(ours) / 1e6
             part["share_of_peak"] = part["gflop_per_second"] / peaks[precision]
@@ -46,10 +54,10 @@ def summarise(row: dict, peaks: dict[str, float]) -> dict:
             part["times_reading_weights"] = figure(ours) / 1e3 / seconds
         if rivals:
             best = min(rivals, key=figure)
-            ratios = [a / b for a, b in zip(repetitions(ours), repetitions(best), strict=True)]
+            ratios = [repetitions(ours)[n] / repetitions(best)[n] for n in clean([ours, best])]
             low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
             part |= {"best_peer": name(best), "best_peer_ms": figure(best)}
-            part["disturbed_rounds"] = disturbed([ours, best])
+            part["disturbed"] = disturbed([ours, best])
             part |= {"ratio": median(ratios), "ratio_quartiles": [low, high], "ratios": ratios}
         summary[precision] = part
     return summary
@@ -89,9 +97,9 @@ def ours_cells(summary: dict, precision: str) -> list[str]:
     if "ratio" in part:
         low, high = part["ratio_quartiles"]
         ratio = f"**{part['ratio']:.2f}** ({low:.2f} to {high:.2f})"
-    rounds = str(part["rounds"])
-    if part.get("disturbed_rounds"):
-        rounds += f", {part['disturbed_rounds']} disturbed"
+    rounds = str(len(part.get("ratios", [])))
+    if part.get("disturbed"):
+        rounds += ", disturbed"
     return [milliseconds(part["ours_ms"]), rate, share, ratio, rounds]
 
 
@@ -125,7 +133,7 @@ def markdown(document: dict) -> str:
         lines.append("")
     lines += [
         "`~`: more than 1.4 times the fastest peer of its precision when run alone, and not measured further. "
-        "Disturbed: other programs had more than 5% of the machine, and the time for measuring again was up."
+        "Rounds in which other programs had more than 5% of the machine are left out; disturbed: there were no others."
     ]
     return "\n".join(lines) + "\n"
 

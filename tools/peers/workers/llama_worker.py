@@ -83,7 +83,7 @@ def errors_only(level: int, text: bytes, _: ctypes.c_void_p) -> None:
 class Llama:
     """A loaded model with one sequence."""
 
-    def __init__(self, path: Path, context: int, threads: int):
+    def __init__(self, path: Path, context: int, threads: int, exact: bool):
         llama_cpp.llama_log_set(errors_only, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         settings = llama_cpp.llama_model_default_params()
@@ -93,6 +93,10 @@ class Llama:
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = context
         settings.n_threads = settings.n_threads_batch = threads
+        if exact:
+            # Its flash attention rounds to 16 bits on the CPU, and so does its cache by default.
+            settings.type_k = settings.type_v = Kind.F32
+            settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         settings.no_perf = True
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
         if not self.context:
@@ -129,7 +133,7 @@ class Llama:
 def load(args: argparse.Namespace) -> Served:
     ids = np.load(args.reference / "input_ids.npy")[0].tolist()
     length = len(ids)
-    llama = Llama(args.model, length + max(args.steps, 16), args.threads)
+    llama = Llama(args.model, length + max(args.steps, 16), args.threads, exact=args.precision == "f32")
     info = llama_cpp.llama_print_system_info().decode()
     about = {"version": f"llama-cpp-python {llama_cpp.__version__}", "variant": "CPU", "cpu": info}
 

@@ -33,6 +33,8 @@ def once(args: argparse.Namespace) -> Served:
         model = model.to(memory_format=torch.channels_last)
         given = given.contiguous(memory_format=torch.channels_last)
     if args.variant == "compile":
+        # Nobody runs the model uncompiled, so its own weights need not stay beside the packed ones.
+        torch._inductor.config.freezing_discard_parameters = True
         model = torch.compile(model)
 
     def output() -> np.ndarray:
@@ -67,13 +69,13 @@ class Decoding:
 
     def back(self) -> None:
         """As after the prefill."""
-        length = self.ids.shape[1]
-        if self.capacity is None:
-            self.cache.crop(length)
-        else:
-            # The static cache counts; what it holds beyond is overwritten.
+        beyond = self.cache.get_seq_length() - self.ids.shape[1]
+        if self.capacity is not None:
+            # A cache of a fixed size cannot be cut.
             self.cache.reset()
             self.fill()
+        elif beyond > 0:
+            self.cache.crop(-beyond)
 
     def token(self, token: torch.Tensor, position: int) -> torch.Tensor:
         """Logits (1, V) after one token."""
