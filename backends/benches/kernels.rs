@@ -1,5 +1,6 @@
-//! The CPU kernels on the shapes that the networks give them, in FLOP/s, each
-//! beside what candle alone would do where candle has the operation.
+//! The CPU kernels on the shapes that the networks give them, each beside what
+//! candle alone would do, or beside the plain loop that the kernel replaces:
+//! products and convolutions in FLOP/s, row operations in bytes read and written.
 //!
 //! `cargo bench -p vlmbench-backends --bench kernels`
 
@@ -14,6 +15,8 @@ use vlmbench_backends::candle::kernels::depthwise::{Geometry, depthwise, pack_we
 use vlmbench_backends::candle::kernels::element::Element;
 use vlmbench_backends::candle::kernels::linear::{Dense, Epilogue, linear};
 use vlmbench_backends::candle::kernels::norm::{Kind, norm};
+use vlmbench_backends::candle::kernels::pointwise::{gate, row_mean, swiglu};
+use vlmbench_backends::candle::kernels::rotary::RotaryTable;
 use vlmbench_backends::ops::{Act, Heads};
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -28,6 +31,18 @@ fn group<'a>(c: &'a mut Criterion, name: &str) -> Group<'a> {
 
 fn values(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect()
+}
+
+/// A group of fast operations: more shapes in less time.
+fn quick<'a>(c: &'a mut Criterion, name: &str) -> Group<'a> {
+    let mut group = group(c, name);
+    group.measurement_time(Duration::from_millis(500));
+    group.warm_up_time(Duration::from_millis(100));
+    group
+}
+
+fn half(v: &[f32]) -> Vec<bf16> {
+    v.iter().map(|v| bf16::from_f32(*v)).collect()
 }
 
 /// Products of FastViTHD's feed-forward networks and Qwen2-0.5B's layers.
@@ -47,7 +62,6 @@ fn linears(c: &mut Criterion) {
         group.bench_function(format!("f32 {name}"), |b| {
             b.iter(|| black_box(run_linear(&x, rows, width, &w, &bias, act)));
         });
-        let half = |v: &[f32]| v.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>();
         let (x16, w16, bias16) = (half(&x), half(&w), half(&bias));
         group.bench_function(format!("bf16 {name}"), |b| {
             b.iter(|| black_box(run_linear(&x16, rows, width, &w16, &bias16, act)));
@@ -77,15 +91,39 @@ fn run_linear<T: Element>(
     linear(&Dense { data: x, width }, rows, w, &epilogue)
 }
 
-/// Depthwise layers of FastViTHD at 1024 px.
+/// The plain loop over pixels, taps and channels.
+fn naive_depthwise(x: &[f32], weight: &[f32], bias: &[f32], g: &Geometry) -> Vec<f32> {
+    let (oh, ow, oc) = (g.out_side(g.height), g.out_side(g.width), g.out_channels());
+    let pad = g.kernel / 2;
+    let mut out = vec![0.0; oh * ow * oc];
+    for (pixel, out) in out.chunks_exact_mut(oc).enumerate() {
+        out.copy_from_slice(bias);
+        for tap in 0..g.kernel * g.kernel {
+            let y = (pixel / ow * g.stride + tap / g.kernel).wrapping_sub(pad);
+            let x0 = (pixel % ow * g.stride + tap % g.kernel).wrapping_sub(pad);
+            if y < g.height && x0 < g.width {
+                let x = &x[(y * g.width + x0) * g.channels..][..g.channels];
+                for (c, out) in out.iter_mut().enumerate() {
+                    *out += x[c / g.multiplier] * weight[tap * oc + c];
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Depthwise layers of FastViTHD at 1024 px, and its last maps at 256 px.
 fn depthwises(c: &mut Criterion) {
-    let mut group = group(c, "depthwise");
+    let mut group = quick(c, "depthwise");
     let shapes = [
-        ("7x7 stage 1", 256, 96, 7, 1, 1),
+        ("7x7 stage 2", 128, 192, 7, 1, 1),
         ("7x7 stage 3", 64, 384, 7, 1, 1),
         ("7x7 stage 5", 16, 1536, 7, 1, 1),
+        ("7x7 stage 5 @256", 4, 1536, 7, 1, 1),
         ("3x3 stage 3", 64, 384, 3, 1, 1),
-        ("7x7 stride 2 into stage 3", 128, 192, 7, 2, 2),
+        ("3x3 stem, stride 2", 512, 96, 3, 2, 1),
+        ("3x3 head, multiplier 2", 16, 1536, 3, 1, 2),
+        ("7x7 stride 2 into stage 4", 64, 384, 7, 2, 2),
     ];
     for (name, side, channels, kernel, stride, multiplier) in shapes {
         let g = Geometry {
@@ -108,6 +146,13 @@ fn depthwises(c: &mut Criterion) {
         ));
         group.bench_function(format!("f32 {name}"), |b| {
             b.iter(|| black_box(depthwise(&x, &packed, &bias, Act::None, &g)));
+        });
+        let (x16, bias16) = (half(&x), half(&bias));
+        group.bench_function(format!("bf16 {name}"), |b| {
+            b.iter(|| black_box(depthwise(&x16, &packed, &bias16, Act::None, &g)));
+        });
+        group.bench_function(format!("f32 {name}, plain loop"), |b| {
+            b.iter(|| black_box(naive_depthwise(&x, &weight, &bias, &g)));
         });
     }
     // candle splits a grouped convolution into one per channel: one shape is
@@ -155,20 +200,137 @@ fn attentions(c: &mut Criterion) {
     }
 }
 
-/// Norms, in elements per second.
+/// Norms of a Qwen2-0.5B prefill.
 fn norms(c: &mut Criterion) {
-    let mut group = group(c, "norm");
+    let mut group = quick(c, "norm");
     let (x, w) = (values(608 * 896), values(896));
-    group.throughput(Throughput::Elements(608 * 896));
-    for (name, kind, bias) in [
-        ("layer", Kind::Layer, Some(&w[..])),
-        ("rms", Kind::Rms, None),
-    ] {
+    let (x16, w16) = (half(&x), half(&w));
+    for (name, kind) in [("layer", Kind::Layer), ("rms", Kind::Rms)] {
+        let bias = (kind == Kind::Layer).then_some(&w[..]);
+        let bias16 = (kind == Kind::Layer).then_some(&w16[..]);
+        group.throughput(Throughput::Bytes(8 * 608 * 896));
         group.bench_function(format!("f32 {name} 608x896"), |b| {
             b.iter(|| black_box(norm(&x, &w, bias, kind, 1e-5)));
+        });
+        group.bench_function(format!("f32 {name} 608x896, plain loop"), |b| {
+            b.iter(|| black_box(naive_norm(&x, &w, bias, 1e-5)));
+        });
+        group.throughput(Throughput::Bytes(4 * 608 * 896));
+        group.bench_function(format!("bf16 {name} 608x896"), |b| {
+            b.iter(|| black_box(norm(&x16, &w16, bias16, kind, 1e-5)));
         });
     }
 }
 
-criterion_group!(benches, linears, depthwises, attentions, norms);
+/// Layer norm with a bias, RMS norm without.
+fn naive_norm(x: &[f32], w: &[f32], bias: Option<&[f32]>, eps: f32) -> Vec<f32> {
+    let d = w.len() as f32;
+    let mut out = Vec::with_capacity(x.len());
+    for row in x.chunks_exact(w.len()) {
+        let mean = bias.map_or(0.0, |_| row.iter().sum::<f32>() / d);
+        let square = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / d;
+        let scale = 1.0 / (square + eps).sqrt();
+        for (i, v) in row.iter().enumerate() {
+            out.push((v - mean) * scale * w[i] + bias.map_or(0.0, |b| b[i]));
+        }
+    }
+    out
+}
+
+/// Means and gates of FastViTHD's squeeze-and-excitation at 1024 px; SwiGLU
+/// and rotation of a Qwen2-0.5B prefill.
+fn rows(c: &mut Criterion) {
+    let mut group = quick(c, "rows");
+    let (rows, channels) = (256, 3072);
+    let x = values(rows * channels);
+    let x16 = half(&x);
+    group.throughput(Throughput::Bytes((4 * x.len()) as u64));
+    group.bench_function("f32 mean 256x3072", |b| {
+        b.iter(|| black_box(row_mean(&x, rows, channels)));
+    });
+    group.bench_function("f32 mean 256x3072, plain loop", |b| {
+        b.iter(|| {
+            let mut sums = vec![0.0; channels];
+            for row in x.chunks_exact(channels) {
+                for (sum, v) in sums.iter_mut().zip(row) {
+                    *sum += v / rows as f32;
+                }
+            }
+            black_box(sums)
+        });
+    });
+    group.throughput(Throughput::Bytes((8 * x.len()) as u64));
+    let factors = values(channels);
+    group.bench_function("f32 gate 256x3072, quick gelu", |b| {
+        b.iter(|| black_box(gate(&x, &factors, channels, Act::QuickGelu)));
+    });
+    group.bench_function("f32 gate 256x3072, quick gelu, plain loop", |b| {
+        b.iter(|| {
+            let gated = x.iter().zip(factors.iter().cycle()).map(|(v, g)| v * g);
+            black_box(
+                gated
+                    .map(|v| v / (1.0 + (-1.702 * v).exp()))
+                    .collect::<Vec<_>>(),
+            )
+        });
+    });
+    group.throughput(Throughput::Bytes((4 * x.len()) as u64));
+    group.bench_function("bf16 gate 256x3072, gelu", |b| {
+        let factors = half(&factors);
+        b.iter(|| black_box(gate(&x16, &factors, channels, Act::Gelu)));
+    });
+
+    let (tokens, width) = (320, 4864);
+    let x = values(tokens * 2 * width);
+    group.throughput(Throughput::Bytes((12 * tokens * width) as u64));
+    group.bench_function("f32 swiglu 320x4864", |b| {
+        b.iter(|| black_box(swiglu(&x, width)));
+    });
+    group.bench_function("f32 swiglu 320x4864, plain loop", |b| {
+        b.iter(|| {
+            let mut out = Vec::with_capacity(tokens * width);
+            for row in x.chunks_exact(2 * width) {
+                for (g, u) in row[..width].iter().zip(&row[width..]) {
+                    out.push(g * u / (1.0 + (-g).exp()));
+                }
+            }
+            black_box(out)
+        });
+    });
+
+    let heads = Heads {
+        heads: 14,
+        kv_heads: 2,
+        head_dim: 64,
+    };
+    let qkv = values(tokens * heads.packed());
+    let table = RotaryTable::new(1e6, heads.head_dim, tokens);
+    group.throughput(Throughput::Bytes((8 * qkv.len()) as u64));
+    group.bench_function("f32 rotary 320 tokens", |b| {
+        b.iter(|| black_box(table.rotate(&qkv, heads, 0)));
+    });
+    group.bench_function("f32 rotary 320 tokens, plain loop", |b| {
+        b.iter(|| black_box(naive_rotary(&qkv, heads)));
+    });
+}
+
+fn naive_rotary(qkv: &[f32], heads: Heads) -> Vec<f32> {
+    let half = heads.head_dim / 2;
+    let mut out = qkv.to_vec();
+    for (position, row) in out.chunks_exact_mut(heads.packed()).enumerate() {
+        let rotated = (heads.heads + heads.kv_heads) * heads.head_dim;
+        for head in row[..rotated].chunks_exact_mut(heads.head_dim) {
+            for i in 0..half {
+                let frequency = 1e6_f32.powf(-(i as f32) / half as f32);
+                let (sin, cos) = (position as f32 * frequency).sin_cos();
+                let (a, b) = (head[i], head[half + i]);
+                head[i] = a * cos - b * sin;
+                head[half + i] = b * cos + a * sin;
+            }
+        }
+    }
+    out
+}
+
+criterion_group!(benches, linears, depthwises, attentions, norms, rows);
 criterion_main!(benches);

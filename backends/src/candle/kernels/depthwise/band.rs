@@ -335,11 +335,10 @@ impl<T: Element> Band<'_, T> {
             [..(end - before) * g.channels];
         let at = start + before * LANES;
         let whole = self.blocks.end * LANES <= self.channels;
+        let paired = self.blocks.start.is_multiple_of(2) && self.blocks.end.is_multiple_of(2);
         match g.multiplier {
             1 if whole => self.pack_blocks::<S>(pixels, at),
-            2 if whole && self.blocks.start % 2 == 0 && self.blocks.end % 2 == 0 => {
-                self.pack_twice::<S>(pixels, at);
-            }
+            2 if whole && paired => self.pack_twice::<S>(pixels, at),
             _ => self.pack_any(pixels, at),
         }
     }

@@ -232,6 +232,10 @@ pub trait Vector: Copy {
     /// `self * 2^n` for integral `n` in -126..=127.
     fn scale(self, n: Self) -> Self;
 
+    /// The lanes of `self` that the lowest four bits of each lane of `index`
+    /// name.
+    fn pick(self, index: Self) -> Self;
+
     /// Every lane twice: the lower half of the lanes, then the upper.
     fn twice(self) -> [Self; 2];
 
@@ -357,6 +361,14 @@ mod tests {
                 b * a.round_ties_even().exp2()
             });
             check("splat", S::Vector::splat(0.3), &|_, _| 0.3);
+            // The lowest bits of 1.5 * 2^23 + i are those of i.
+            let index: Vec<f32> = (0..LANES)
+                .map(|i| 12_582_912.0 + (i * 5 + 16) as f32)
+                .collect();
+            let picked = a.pick(S::Vector::load(&index)).lanes();
+            for (i, got) in picked.into_iter().enumerate() {
+                assert_eq!(got, x[i * 5 % LANES], "pick, lane {i}");
+            }
             let twice = a.twice().map(Vector::lanes).concat();
             for (i, got) in twice.into_iter().enumerate() {
                 assert_eq!(got, x[i / 2], "twice, lane {i}");

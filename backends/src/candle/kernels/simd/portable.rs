@@ -136,6 +136,11 @@ impl Vector for [f32; LANES] {
     }
 
     #[inline(always)]
+    fn pick(self, index: Self) -> Self {
+        each(|i| self[index[i].to_bits() as usize % LANES])
+    }
+
+    #[inline(always)]
     fn twice(self) -> [Self; 2] {
         [each(|i| self[i / 2]), each(|i| self[LANES / 2 + i / 2])]
     }

@@ -240,6 +240,12 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    fn pick(self, index: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_permutexvar_ps(_mm512_castps_si512(index), self) }
+    }
+
+    #[inline(always)]
     fn twice(self) -> [Self; 2] {
         // SAFETY: see above.
         unsafe {
@@ -269,7 +275,7 @@ macro_rules! forward {
 }
 
 impl Vector for Rounding {
-    forward!(Rounding: add, sub, mul, div, min, max, scale);
+    forward!(Rounding: add, sub, mul, div, min, max, scale, pick);
 
     #[inline(always)]
     fn splat(v: f32) -> Self {
@@ -455,6 +461,23 @@ impl Vector for Pair {
             }
         }
         self.mul(Pair(power(n.0), power(n.1)))
+    }
+
+    #[inline(always)]
+    fn pick(self, index: Self) -> Self {
+        #[inline(always)]
+        fn half(table: Pair, index: __m256) -> __m256 {
+            // SAFETY: see above.
+            unsafe {
+                let index = _mm256_castps_si256(index);
+                let low = _mm256_permutevar8x32_ps(table.0, index);
+                let high = _mm256_permutevar8x32_ps(table.1, index);
+                // The index's fourth bit as the sign that the blend looks at.
+                let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+                _mm256_blendv_ps(low, high, upper)
+            }
+        }
+        Pair(half(self, index.0), half(self, index.1))
     }
 
     #[inline(always)]
