@@ -1,5 +1,7 @@
 //! Row norms: layer norm and RMS norm over the last axis.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::element::Element;
@@ -83,26 +85,46 @@ impl<T: Element> Kernel for NormRows<'_, T> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self) {
+    fn run<S: Simd>(mut self) {
         let d = self.weight.len();
-        for (x, dst) in self.x.chunks_exact(d).zip(self.dst.chunks_exact_mut(d)) {
+        let whole = d / LANES * LANES;
+        for first in (0..self.x.len()).step_by(d) {
+            let row = &self.x[first..first + d];
             let mean = match self.kind {
-                Kind::Layer => sum::<S, T, false>(x, 0.0) / d as f32,
+                Kind::Layer => sum::<S, T, false>(row, 0.0) / d as f32,
                 Kind::Rms => 0.0,
             };
-            let square = sum::<S, T, true>(x, mean) / d as f32;
-            let scale = S::Vector::splat(1.0 / (square + self.eps).sqrt());
-            let mean = S::Vector::splat(mean);
-            for (i, (x, dst)) in x.chunks(LANES).zip(dst.chunks_mut(LANES)).enumerate() {
-                let v = T::load::<S::Vector>(x).sub(mean).mul(scale);
-                let w = T::load(&self.weight[i * LANES..]);
-                let v = match self.bias {
-                    Some(bias) => v.mul_add(w, T::load(&bias[i * LANES..])),
-                    None => v.mul(w),
-                };
-                T::store(v, dst);
+            let square = sum::<S, T, true>(row, mean) / d as f32;
+            let scale = 1.0 / (square + self.eps).sqrt();
+            let by = (S::Vector::splat(mean), S::Vector::splat(scale));
+            for i in (0..whole).step_by(LANES) {
+                self.finish::<S>(first, i..i + LANES, by);
+            }
+            if whole < d {
+                self.finish::<S>(first, whole..d, by);
             }
         }
+    }
+}
+
+impl<T: Element> NormRows<'_, T> {
+    /// Writes at most a vector of the row that starts at `first`.
+    #[inline(always)]
+    fn finish<S: Simd>(
+        &mut self,
+        first: usize,
+        at: Range<usize>,
+        (mean, scale): (S::Vector, S::Vector),
+    ) {
+        let here = first + at.start..first + at.end;
+        let w = T::load(&self.weight[at.clone()]);
+        let v = T::load::<S::Vector>(&self.x[here.clone()]);
+        let v = v.sub(mean).mul(scale);
+        let v = match self.bias {
+            Some(bias) => v.mul_add(w, T::load(&bias[at])),
+            None => v.mul(w),
+        };
+        T::store(v, &mut self.dst[here]);
     }
 }
 
