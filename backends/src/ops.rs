@@ -233,6 +233,19 @@ pub trait Ops {
     /// `act(x W^T + b) + residual`; a 1x1 convolution when `x` is a map.
     fn linear(&mut self, x: &Self::V, p: &Linear, residual: Option<&Self::V>) -> Result<Self::V>;
 
+    /// `second(first(x)) + residual`: two linear maps, each with its activation,
+    /// of which an engine may keep the hidden value out of memory.
+    fn mlp(
+        &mut self,
+        x: &Self::V,
+        first: &Linear,
+        second: &Linear,
+        residual: Option<&Self::V>,
+    ) -> Result<Self::V> {
+        let hidden = self.linear(x, first, None)?;
+        self.linear(&hidden, second, residual)
+    }
+
     /// Layer norm over channels with weight and bias.
     fn layer_norm(&mut self, x: &Self::V, p: &Norm) -> Result<Self::V>;
 

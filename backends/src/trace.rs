@@ -34,6 +34,8 @@ pub enum OpKind {
     },
     /// Linear layer or pointwise convolution.
     Linear,
+    /// Two linear layers, one after the other.
+    Mlp,
     /// Layer norm.
     LayerNorm,
     /// RMS norm.
@@ -76,6 +78,7 @@ impl fmt::Display for OpKind {
                 return write!(f, "depthwise {kernel}x{kernel} s{stride}");
             }
             OpKind::Linear => "linear",
+            OpKind::Mlp => "mlp",
             OpKind::LayerNorm => "layer norm",
             OpKind::RmsNorm => "rms norm",
             OpKind::GlobalMean => "global mean",
@@ -230,6 +233,22 @@ impl<O: Ops> Ops for Traced<'_, O> {
         let count = |c: &mut CostOps, s: &[Shape]| c.linear(&s[0], p, s.get(1));
         self.op(OpKind::Linear, &p.name, &inputs, count, |o| {
             o.linear(x, p, residual)
+        })
+    }
+
+    fn mlp(
+        &mut self,
+        x: &O::V,
+        first: &Linear,
+        second: &Linear,
+        residual: Option<&O::V>,
+    ) -> Result<O::V> {
+        let inputs: Vec<&O::V> = [x].into_iter().chain(residual).collect();
+        let last = second.name.rsplit('.').next().unwrap_or_default();
+        let name = format!("{}+{last}", first.name);
+        let count = |c: &mut CostOps, s: &[Shape]| c.mlp(&s[0], first, second, s.get(1));
+        self.op(OpKind::Mlp, &name, &inputs, count, |o| {
+            o.mlp(x, first, second, residual)
         })
     }
 

@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use super::kernels::attention::{Sequence, View, attention};
 use super::kernels::depthwise::{Geometry, depthwise};
 use super::kernels::element::Element;
-use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear};
+use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear, mlp};
 use super::kernels::norm::{Kind, norm};
 use super::kernels::pointwise::{gate, row_mean, swiglu};
 use super::kernels::rotary::RotaryTable;
@@ -93,39 +93,46 @@ fn slice<'a, T: Scalar, G: Deref<Target = Storage>>(
     r.as_ref().map(|r| r.slice()).transpose()
 }
 
-impl Matrix {
-    /// The product of `rows` rows with this matrix.
-    fn apply<T: Scalar>(
-        &self,
-        x: &impl Rows<T>,
-        rows: usize,
-        bias: &Option<Tensor>,
-        act: Act,
-        residual: &Option<Tensor>,
-    ) -> Result<Vec<T>> {
-        if x.width() != self.width {
+/// A layer's tensors, open for reading.
+struct Layer<'a, G> {
+    matrix: &'a Matrix,
+    packed: Read<'a, G>,
+    bias: Option<Read<'a, G>>,
+    residual: Option<Read<'a, G>>,
+    act: Act,
+}
+
+impl<G: Deref<Target = Storage>> Layer<'_, G> {
+    fn weight<T: Scalar>(&self) -> Result<Weight<'_, T>> {
+        Ok(Weight {
+            data: self.packed.slice()?,
+            cols: self.matrix.cols,
+            packing: self.matrix.packing,
+        })
+    }
+
+    fn epilogue<T: Scalar>(&self) -> Result<Epilogue<'_, T>> {
+        Ok(Epilogue {
+            bias: slice(&self.bias)?,
+            act: self.act,
+            residual: slice(&self.residual)?,
+        })
+    }
+
+    /// The layer of `n` rows.
+    fn apply<T: Scalar>(&self, x: &impl Rows<T>, n: usize) -> Result<Vec<T>> {
+        self.fits(x.width())?;
+        Ok(linear(x, n, &self.weight()?, &self.epilogue()?))
+    }
+
+    fn fits(&self, width: usize) -> Result<()> {
+        if width != self.matrix.width {
             bail!(
-                "rows of {} scalars by a weight of {}",
-                x.width(),
-                self.width
+                "rows of {width} scalars by a weight of {}",
+                self.matrix.width
             );
         }
-        let (packed, bias, residual) = (
-            read(&self.packed),
-            bias.as_ref().map(read),
-            residual.as_ref().map(read),
-        );
-        let weight = Weight {
-            data: packed.slice()?,
-            cols: self.cols,
-            packing: self.packing,
-        };
-        let epilogue = Epilogue {
-            bias: slice(&bias)?,
-            act,
-            residual: slice(&residual)?,
-        };
-        Ok(linear(x, rows, &weight, &epilogue))
+        Ok(())
     }
 }
 
@@ -141,36 +148,70 @@ pub struct LinearOp {
     pub act: Act,
 }
 
+impl LinearOp {
+    fn open(&self) -> Layer<'_, impl Deref<Target = Storage>> {
+        Layer {
+            matrix: &self.weight,
+            packed: read(&self.weight.packed),
+            bias: self.bias.as_ref().map(read),
+            residual: self.residual.as_ref().map(read),
+            act: self.act,
+        }
+    }
+}
+
 impl CpuOp for LinearOp {
     const NAME: &'static str = "linear";
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
-        let width = self.weight.width;
-        let rows = Dense { data: x, width };
-        let n = x.len() / width;
+        let width = dims[dims.len() - 1];
         let y = self
-            .weight
-            .apply(&rows, n, &self.bias, self.act, &self.residual)?;
+            .open()
+            .apply(&Dense { data: x, width }, x.len() / width)?;
         let mut shape = dims.to_vec();
         shape[dims.len() - 1] = self.weight.cols;
         Ok((y, shape.into()))
     }
 }
 
+/// Two linear layers, one after the other; the residual is the second's.
+pub struct MlpOp {
+    /// From the input to the hidden activation.
+    pub first: LinearOp,
+    /// From there to the result.
+    pub second: LinearOp,
+}
+
+impl CpuOp for MlpOp {
+    const NAME: &'static str = "mlp";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let width = dims[dims.len() - 1];
+        let (first, second) = (self.first.open(), self.second.open());
+        first.fits(width)?;
+        second.fits(self.first.weight.cols)?;
+        let y = mlp(
+            &Dense { data: x, width },
+            x.len() / width,
+            (&first.weight()?, &first.epilogue()?),
+            (&second.weight()?, &second.epilogue()?),
+        );
+        let mut shape = dims.to_vec();
+        shape[dims.len() - 1] = self.second.weight.cols;
+        Ok((y, shape.into()))
+    }
+}
+
 /// Dense convolution of a channels-last map.
 pub struct ConvOp {
-    /// `(out, k * k * in)`.
-    pub weight: Matrix,
-    /// `(out)`.
-    pub bias: Option<Tensor>,
+    /// `(out, k * k * in)`, its bias and activation.
+    pub layer: LinearOp,
     /// Kernel size.
     pub kernel: usize,
     /// Stride.
     pub stride: usize,
     /// Zero padding.
     pub padding: usize,
-    /// Activation.
-    pub act: Act,
 }
 
 impl CpuOp for ConvOp {
@@ -189,10 +230,8 @@ impl CpuOp for ConvOp {
             padding: self.padding,
         };
         let rows = b * oh * ow;
-        let y = self
-            .weight
-            .apply(&patches, rows, &self.bias, self.act, &None)?;
-        Ok((y, (b, oh, ow, self.weight.cols).into()))
+        let y = self.layer.open().apply(&patches, rows)?;
+        Ok((y, (b, oh, ow, self.layer.weight.cols).into()))
     }
 }
 

@@ -6,7 +6,7 @@
 use candle_core::Tensor;
 
 use super::custom::{
-    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp,
+    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp, MlpOp,
     NormOp, RotaryOp, SwigluOp, apply,
 };
 use super::kernels::norm::Kind;
@@ -109,6 +109,15 @@ impl<'a> CandleOps<'a> {
         Ok(self.params.matrix(&format!("{name}.weight"))?.clone())
     }
 
+    fn layer(&self, p: &Linear, residual: Option<&Tensor>) -> Result<LinearOp> {
+        Ok(LinearOp {
+            weight: self.matrix(&p.name)?,
+            bias: self.bias(&p.name, p.bias)?,
+            residual: residual.map(|r| r.contiguous()).transpose()?,
+            act: p.act,
+        })
+    }
+
     fn bias(&self, name: &str, wanted: bool) -> Result<Option<Tensor>> {
         if !wanted {
             return Ok(None);
@@ -165,12 +174,15 @@ impl Ops for CandleOps<'_> {
     fn conv(&mut self, x: &Tensor, p: &Conv) -> Result<Tensor> {
         expect("conv", &p.name, p.c_in, x)?;
         let op = ConvOp {
-            weight: self.matrix(&p.name)?,
-            bias: self.bias(&p.name, p.bias)?,
+            layer: LinearOp {
+                weight: self.matrix(&p.name)?,
+                bias: self.bias(&p.name, p.bias)?,
+                residual: None,
+                act: p.act,
+            },
             kernel: p.kernel,
             stride: p.stride,
             padding: p.padding,
-            act: p.act,
         };
         Ok(apply(x, op)?)
     }
@@ -190,11 +202,21 @@ impl Ops for CandleOps<'_> {
 
     fn linear(&mut self, x: &Tensor, p: &Linear, residual: Option<&Tensor>) -> Result<Tensor> {
         expect("linear", &p.name, p.d_in, x)?;
-        let op = LinearOp {
-            weight: self.matrix(&p.name)?,
-            bias: self.bias(&p.name, p.bias)?,
-            residual: residual.map(|r| r.contiguous()).transpose()?,
-            act: p.act,
+        let op = self.layer(p, residual)?;
+        Ok(apply(x, op)?)
+    }
+
+    fn mlp(
+        &mut self,
+        x: &Tensor,
+        first: &Linear,
+        second: &Linear,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        expect("mlp", &first.name, first.d_in, x)?;
+        let op = MlpOp {
+            first: self.layer(first, None)?,
+            second: self.layer(second, residual)?,
         };
         Ok(apply(x, op)?)
     }

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -20,6 +21,9 @@ use crate::weights::{HostData, HostTensor, Part, WeightSource, WeightsInfo};
 const CHUNK: usize = 1 << 16;
 /// Scalars made from one 64-bit hash, 16 bits each.
 const LANES: usize = 4;
+/// Scalars from which a tensor is drawn in bf16: beside 7B parameters in bf16,
+/// the vocabulary's tables in f32 would be the largest thing in memory.
+const LARGE: usize = 1 << 28;
 /// Standard deviation of a uniform variable on (-1, 1).
 const UNIT_DEVIATION: f32 = 0.577_350_3;
 /// Standard deviation of biases and of tables added to activations.
@@ -68,6 +72,16 @@ impl WeightSource for SeededSource {
     }
 
     fn get(&self, part: Part, spec: &ParamSpec) -> Result<HostTensor<'_>> {
+        let data = |values| HostTensor {
+            shape: spec.shape.clone(),
+            data: values,
+        };
+        if spec.elements() >= LARGE && spec.kind != ParamKind::Scale {
+            let mut values = vec![bf16::ZERO; spec.elements()];
+            let stream = self.stream(part, &spec.name);
+            fill_bf16(&mut values, stream, distribution(spec).deviation);
+            return Ok(data(HostData::BF16(Cow::Owned(values))));
+        }
         let mut values = vec![0f32; spec.elements()];
         if spec.kind == ParamKind::Scale {
             values.fill(1.0);
@@ -87,10 +101,7 @@ impl WeightSource for SeededSource {
                     .for_each(|v| *v += distribution.centre);
             }
         }
-        Ok(HostTensor {
-            shape: spec.shape.clone(),
-            data: HostData::F32(Cow::Owned(values)),
-        })
+        Ok(data(HostData::F32(Cow::Owned(values))))
     }
 }
 
@@ -116,22 +127,34 @@ fn distribution(spec: &ParamSpec) -> Distribution {
 
 /// Fills `values` with uniform scalars of mean 0 and the given deviation.
 fn fill(values: &mut [f32], stream: u64, deviation: f32) {
+    let chunks = values.par_chunks_mut(CHUNK).enumerate();
+    chunks.for_each(|(chunk, values)| fill_chunk(values, stream, chunk, deviation));
+}
+
+/// As [`fill`], rounded.
+fn fill_bf16(values: &mut [bf16], stream: u64, deviation: f32) {
+    let chunks = values.par_chunks_mut(CHUNK).enumerate();
+    chunks.for_each(|(chunk, values)| {
+        let mut exact = vec![0.0; values.len()];
+        fill_chunk(&mut exact, stream, chunk, deviation);
+        for (value, exact) in values.iter_mut().zip(exact) {
+            *value = bf16::from_f32(exact);
+        }
+    });
+}
+
+fn fill_chunk(values: &mut [f32], stream: u64, chunk: usize, deviation: f32) {
     let step = deviation / UNIT_DEVIATION / 32_768.0;
-    values
-        .par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(chunk, values)| {
-            let mut counter = stream.wrapping_add((chunk * (CHUNK / LANES)) as u64);
-            for group in values.chunks_mut(LANES) {
-                let bits = mix(counter);
-                counter = counter.wrapping_add(1);
-                for (lane, value) in group.iter_mut().enumerate() {
-                    // Half a step off, so that the distribution is symmetric and never zero.
-                    let level = f32::from((bits >> (16 * lane)) as u16 as i16) + 0.5;
-                    *value = level * step;
-                }
-            }
-        });
+    let mut counter = stream.wrapping_add((chunk * (CHUNK / LANES)) as u64);
+    for group in values.chunks_mut(LANES) {
+        let bits = mix(counter);
+        counter = counter.wrapping_add(1);
+        for (lane, value) in group.iter_mut().enumerate() {
+            // Half a step off, so that the distribution is symmetric and never zero.
+            let level = f32::from((bits >> (16 * lane)) as u16 as i16) + 0.5;
+            *value = level * step;
+        }
+    }
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
@@ -173,6 +196,17 @@ mod tests {
             base,
             draw(1, "layers.1.qkv.weight", &[300, 500], ParamKind::Linear)
         );
+    }
+
+    #[test]
+    fn large_tensors_are_the_same_rounded() {
+        let mut exact = vec![0.0; CHUNK + 10];
+        let mut rounded = vec![bf16::ZERO; CHUNK + 10];
+        fill(&mut exact, 7, 0.3);
+        fill_bf16(&mut rounded, 7, 0.3);
+        for (exact, rounded) in exact.iter().zip(rounded) {
+            assert_eq!(bf16::from_f32(*exact), rounded);
+        }
     }
 
     #[test]

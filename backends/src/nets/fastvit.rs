@@ -314,8 +314,9 @@ fn attention<O: Ops>(o: &mut O, c: &FastVitConfig, dim: usize, p: &str, x: &O::V
 fn conv_ffn<O: Ops>(o: &mut O, dim: usize, hidden: usize, p: &str, x: &O::V) -> Result<O::V> {
     let p = format!("{p}.ffn");
     let y = o.depthwise(x, &depthwise(&p, "conv", dim, 1, 7, 1, Act::None))?;
-    let y = o.linear(&y, &linear(&p, "fc1", dim, hidden, Act::Gelu), None)?;
-    o.linear(&y, &linear(&p, "fc2", hidden, dim, Act::None), Some(x))
+    let fc1 = linear(&p, "fc1", dim, hidden, Act::Gelu);
+    let fc2 = linear(&p, "fc2", hidden, dim, Act::None);
+    o.mlp(&y, &fc1, &fc2, Some(x))
 }
 
 fn head<O: Ops>(o: &mut O, c: &FastVitConfig, x: &O::V) -> Result<O::V> {

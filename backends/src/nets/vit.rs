@@ -127,6 +127,6 @@ fn layer<O: Ops>(o: &mut O, c: &VitConfig, p: &str, x: &O::V) -> Result<O::V> {
     let x = o.linear(&h, &linear("proj", d, d, Act::None), Some(x))?;
 
     let h = o.layer_norm(&x, &norm(c, format!("{p}.norm2")))?;
-    let h = o.linear(&h, &linear("fc1", d, c.mlp, c.act), None)?;
-    o.linear(&h, &linear("fc2", c.mlp, d, Act::None), Some(&x))
+    let fc1 = linear("fc1", d, c.mlp, c.act);
+    o.mlp(&h, &fc1, &linear("fc2", c.mlp, d, Act::None), Some(&x))
 }
