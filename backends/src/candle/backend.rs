@@ -63,7 +63,7 @@ impl CandleBackend {
             device: options.device.clone(),
             precision: options.precision,
             threads: options.threads,
-            simd: level.describe().into(),
+            simd: arithmetic(level, options.precision),
         };
         Ok(CandleBackend {
             facts,
@@ -102,6 +102,21 @@ impl Backend for CandleBackend {
     }
 }
 
+/// What is computed with, for records: the instruction set, and whether the
+/// precision is only one of storage there.
+fn arithmetic(level: Level, precision: Precision) -> String {
+    let native = match precision {
+        Precision::F32 => true,
+        Precision::Bf16 => level.has_bf16_dot(),
+        Precision::F16 => false,
+    };
+    if native {
+        level.describe().into()
+    } else {
+        format!("{}; {precision} is computed in f32", level.describe())
+    }
+}
+
 /// A pool of `threads` workers whose kernels run at `level`.
 pub(crate) fn thread_pool(threads: usize, level: Level) -> Result<Arc<ThreadPool>> {
     if threads == 0 {
@@ -133,4 +148,18 @@ pub fn devices() -> Vec<DeviceEntry> {
         absent("cuda:0", "this build has no CUDA support yet"),
         absent("metal", "this build has no Metal support yet"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_that_is_only_stored_is_recorded_as_such() {
+        let says = |level, precision| arithmetic(level, precision).contains("computed in f32");
+        assert!(!says(Level::V4Bf16, Precision::Bf16));
+        assert!(says(Level::V4, Precision::Bf16));
+        assert!(says(Level::V4Bf16, Precision::F16));
+        assert!(!says(Level::Portable, Precision::F32));
+    }
 }

@@ -33,8 +33,9 @@ def once(args: argparse.Namespace) -> Served:
         model = model.to(memory_format=torch.channels_last)
         given = given.contiguous(memory_format=torch.channels_last)
     if args.variant == "compile":
-        # Nobody runs the model uncompiled, so its own weights need not stay beside the packed ones.
-        torch._inductor.config.freezing_discard_parameters = True
+        # Nobody runs the model uncompiled, so its own weights need not stay beside the packed ones. The decoder's must: its
+        # tied head is recognised by them.
+        torch._inductor.config.freezing_discard_parameters = args.work == "encode"
         model = torch.compile(model)
 
     def output() -> np.ndarray:

@@ -1,10 +1,10 @@
 //! The CPU kernels behind the candle interpreter, where candle has none or a
-//! slow one: tiled linear layers with fused epilogue, depthwise convolution,
+//! slow one: matrix products on packed weights with fused epilogue, depthwise convolution,
 //! attention, norms and the small pointwise rest.
 //!
 //! All work on plain slices in channels-last order, so that a pointwise
 //! convolution is a linear layer, a channel norm a row norm, and a token
-//! sequence a map without copying. Arithmetic is f32 whatever the storage.
+//! sequence a map without copying. Sums are f32 whatever the storage.
 
 pub mod attention;
 pub mod depthwise;
@@ -110,11 +110,6 @@ impl DerefMut for Scratch {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
-}
-
-/// Lends a buffer of `len` floats with unspecified contents to `f`.
-pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    f(&mut Scratch::take(len))
 }
 
 /// Rows of one task of an operation that takes rows one by one: some tasks for

@@ -57,7 +57,6 @@ impl Packing {
     }
 
     /// Scalars of a packed matrix `(cols, width)`.
-    #[expect(clippy::len_without_is_empty, reason = "a length for given sizes")]
     pub fn len(self, cols: usize, width: usize) -> usize {
         cols.next_multiple_of(LANES) * self.steps(width) * self.depth
     }
@@ -82,7 +81,7 @@ impl Packing {
     }
 
     /// Packs one panel into `dst`.
-    pub fn pack_panel<T: Element>(
+    fn pack_panel<T: Element>(
         self,
         cols: usize,
         width: usize,

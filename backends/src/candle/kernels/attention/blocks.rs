@@ -153,7 +153,7 @@ impl<T: Element> Block<'_, T> {
                 columns,
             };
             let to = scores[panel * packing.panel..].as_mut_ptr();
-            self.tiles::<S, X>(&queries, &right, packing.steps(d), |row, _| Sums {
+            self.tiles::<S, X>(&queries, &right, packing.steps(d), |row| Sums {
                 // SAFETY: `rows` rows of `stride` floats lie there.
                 to: unsafe { to.add(row * stride) },
                 from: None,
@@ -213,7 +213,7 @@ impl<T: Element> Block<'_, T> {
         left: &Left<X::Left>,
         right: &Right<X::Right>,
         steps: usize,
-        sums: impl Fn(usize, usize) -> Sums,
+        sums: impl Fn(usize) -> Sums,
     ) {
         let mut row = 0;
         while row < self.rows {
@@ -225,7 +225,7 @@ impl<T: Element> Block<'_, T> {
                     at: left.at.add(row * left.stride),
                     ..*left
                 };
-                tile::<S, X>(n, &left, right, steps, sums(row, n));
+                tile::<S, X>(n, &left, right, steps, sums(row));
             }
             row += n;
         }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::simd::{LANES, dispatch};
-use super::{produce, with_scratch};
+use super::{Scratch, produce};
 use crate::ops::Act;
 use band::Band;
 
@@ -85,22 +85,20 @@ pub fn depthwise<T: Element>(
             let (task, strip) = (task / strips, task % strips);
             let (image, band) = (task / bands, task % bands);
             let range = |i: usize, step: usize, end: usize| i * step..end.min((i + 1) * step);
-            with_scratch(part.window_floats(g), |window| {
-                dispatch(Band {
-                    x: &x[image * image_in..][..image_in],
-                    packed,
-                    bias,
-                    act,
-                    g,
-                    window,
-                    out,
-                    image: image * oh * ow * oc,
-                    width: ow,
-                    channels: oc,
-                    rows: range(band, part.rows, oh),
-                    columns: range(strip, part.columns, ow),
-                    blocks: range(group, part.blocks, blocks),
-                });
+            dispatch(Band {
+                x: &x[image * image_in..][..image_in],
+                packed,
+                bias,
+                act,
+                g,
+                window: &mut Scratch::take(part.window_floats(g)),
+                out,
+                image: image * oh * ow * oc,
+                width: ow,
+                channels: oc,
+                rows: range(band, part.rows, oh),
+                columns: range(strip, part.columns, ow),
+                blocks: range(group, part.blocks, blocks),
             });
         });
     })

@@ -136,25 +136,23 @@ impl<T: Element, R: Rows<T>> Kernel for Task<'_, T, R> {
 #[cfg(test)]
 mod tests {
     use super::super::simd::at_every_level;
-    use super::super::test_numbers::numbers;
+    use super::super::test_numbers::{numbers, stored};
     use super::*;
     use half::{bf16, f16};
 
+    fn pack<T: Element>(w: &[T], cols: usize, width: usize) -> Vec<T> {
+        Packing::of::<T>().pack(cols, width, |c, from, dst: &mut [T]| {
+            dst.copy_from_slice(&w[c * width + from..][..dst.len()]);
+        })
+    }
+
     fn check<T: Element>(rows: usize, k: usize, cols: usize, tolerance: f32) {
-        let store = |v: &[f32]| {
-            produce(v.len(), |o| {
-                // SAFETY: one slice over everything.
-                T::narrow(v, unsafe { o.slice(0, v.len()) });
-            })
-        };
-        let x = store(&numbers(rows * k, 1));
-        let w = store(&numbers(cols * k, 2));
-        let bias = store(&numbers(cols, 3));
-        let residual = store(&numbers(rows * cols, 4));
+        let x = stored::<T>(&numbers(rows * k, 1));
+        let w = stored::<T>(&numbers(cols * k, 2));
+        let bias = stored::<T>(&numbers(cols, 3));
+        let residual = stored::<T>(&numbers(rows * cols, 4));
         let packing = Packing::of::<T>();
-        let packed = packing.pack(cols, k, |c, from, dst: &mut [T]| {
-            dst.copy_from_slice(&w[c * k + from..][..dst.len()]);
-        });
+        let packed = pack(&w, cols, k);
         let got = linear(
             &Dense { data: &x, width: k },
             rows,
@@ -201,23 +199,15 @@ mod tests {
     }
 
     fn check_mlp<T: Element>(rows: usize, width: usize, hidden: usize, cols: usize) {
-        let store = |v: &[f32]| {
-            produce(v.len(), |o| {
-                // SAFETY: one slice over everything.
-                T::narrow(v, unsafe { o.slice(0, v.len()) });
-            })
-        };
         let packing = Packing::of::<T>();
-        let pack = |w: &[T], cols: usize, width: usize| {
-            packing.pack(cols, width, |c, from, dst: &mut [T]| {
-                dst.copy_from_slice(&w[c * width + from..][..dst.len()]);
-            })
-        };
-        let x = store(&numbers(rows * width, 1));
-        let up = pack(&store(&numbers(hidden * width, 2)), hidden, width);
-        let down = pack(&store(&numbers(cols * hidden, 3)), cols, hidden);
-        let biases = (store(&numbers(hidden, 4)), store(&numbers(cols, 5)));
-        let residual = store(&numbers(rows * cols, 6));
+        let x = stored::<T>(&numbers(rows * width, 1));
+        let up = pack(&stored::<T>(&numbers(hidden * width, 2)), hidden, width);
+        let down = pack(&stored::<T>(&numbers(cols * hidden, 3)), cols, hidden);
+        let biases = (
+            stored::<T>(&numbers(hidden, 4)),
+            stored::<T>(&numbers(cols, 5)),
+        );
+        let residual = stored::<T>(&numbers(rows * cols, 6));
         let layer = |data, cols| Weight {
             data,
             cols,
@@ -280,9 +270,7 @@ mod tests {
             residual: None,
         };
         let packing = Packing::of::<f32>();
-        let packed = packing.pack(out, 9 * c, |o, from, dst: &mut [f32]| {
-            dst.copy_from_slice(&weight[o * 9 * c + from..][..dst.len()]);
-        });
+        let packed = pack(&weight, out, 9 * c);
         let weights = Weight {
             data: &packed,
             cols: out,
