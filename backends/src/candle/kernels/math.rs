@@ -36,7 +36,7 @@ pub fn exp<S: Simd>(x: S::Vector) -> S::Vector {
 /// `x * Phi(x)`, the exact GELU, with `Phi` to 2e-7.
 ///
 /// As `max(x, 0) - |x| Phi(-|x|)`, which keeps small values exact; the tail of
-/// the normal distribution is one of [`PIECES`] polynomials, whose coefficients
+/// the normal distribution is one of sixteen polynomials, whose coefficients
 /// are looked up in registers. That costs half of a rational approximation.
 #[inline(always)]
 pub fn gelu<S: Simd>(x: S::Vector) -> S::Vector {

@@ -3,8 +3,8 @@
 //!
 //! Queries, keys and values are read from packed rows (encoder) or from the KV
 //! cache (decoder); grouped-query heads share keys without copies. Many queries
-//! are matrix products ([`blocks`]); a few (decode) read each key and value
-//! once ([`few`]).
+//! are matrix products (`blocks`); a few (decode) read each key and value
+//! once (`few`).
 
 mod blocks;
 mod few;

@@ -3,7 +3,7 @@
 //! convolution per channel.
 //!
 //! The output is cut into parts: a few rows and columns of a few blocks of
-//! [`LANES`] channels. [`band`] computes a part; here is how work is cut and
+//! [`LANES`] channels. `band` computes a part; here is how work is cut and
 //! how kernels are stored.
 
 mod band;
