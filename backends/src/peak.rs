@@ -197,6 +197,16 @@ impl Probe {
     }
 }
 
+/// The sum of all lanes, so that no part of a loop's work is unused.
+#[inline(always)]
+fn total<S: Simd>(sums: &[S::Vector]) -> f32 {
+    let mut total = S::Vector::splat(0.0);
+    for sum in sums {
+        total = total.add(*sum);
+    }
+    total.sum()
+}
+
 /// `sum = sum * factor + term`, `rounds` times over `chains` vectors.
 struct MultiplyAdd {
     chains: usize,
@@ -210,25 +220,18 @@ impl MultiplyAdd {
     /// in registers.
     #[inline(always)]
     fn chained<S: Simd, const N: usize>(&self) -> f32 {
-        let splat = |value: f32| S::Vector::load(&[value; LANES]);
-        let (factor, term) = (splat(self.factor), splat(self.term));
+        let (factor, term) = (S::Vector::splat(self.factor), S::Vector::splat(self.term));
         let mut sums = [term; N];
         for (i, sum) in sums.iter_mut().enumerate() {
             // Distinct, or one chain would do for all.
-            *sum = splat(self.term * i as f32);
+            *sum = S::Vector::splat(self.term * i as f32);
         }
         for _ in 0..self.rounds {
             for sum in &mut sums {
                 *sum = sum.mul_add(factor, term);
             }
         }
-        let mut all = [0.0; LANES];
-        let mut total = 0.0;
-        for sum in sums {
-            sum.store(&mut all);
-            total += all.iter().sum::<f32>();
-        }
-        total
+        total::<S>(&sums)
     }
 }
 
@@ -253,20 +256,13 @@ impl Kernel for Sum<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> f32 {
-        let one = S::Vector::load(&[1.0; LANES]);
-        let mut sums = [S::Vector::load(&[0.0; LANES]); SUMS];
+        let mut sums = [S::Vector::splat(0.0); SUMS];
         for round in self.0.chunks_exact(SUMS * LANES) {
             for (sum, part) in sums.iter_mut().zip(round.chunks_exact(LANES)) {
-                *sum = S::Vector::load(part).mul_add(one, *sum);
+                *sum = sum.add(S::Vector::load(part));
             }
         }
-        let mut all = [0.0; LANES];
-        let mut total = 0.0;
-        for sum in sums {
-            sum.store(&mut all);
-            total += all.iter().sum::<f32>();
-        }
-        total
+        total::<S>(&sums)
     }
 }
 

@@ -3,7 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::simd::{LANES, Vector};
+use super::simd::{LANES, Vector, bf16_bits};
 
 /// A storage precision of activations and weights.
 pub trait Element: Copy + Send + Sync + 'static {
@@ -155,13 +155,7 @@ impl Element for bf16 {
     #[inline(always)]
     fn narrow(src: &[f32], dst: &mut [bf16]) {
         for (d, s) in dst.iter_mut().zip(src) {
-            let bits = s.to_bits();
-            // Round to nearest even on the 16 bits that are dropped; a NaN
-            // keeps its top bits with the quiet bit set.
-            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-            let nan = (bits >> 16) | 0x40;
-            let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-            *d = bf16::from_bits(if is_nan { nan } else { rounded } as u16);
+            *d = bf16::from_bits(bf16_bits(*s));
         }
     }
 

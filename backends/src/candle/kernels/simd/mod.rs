@@ -18,6 +18,7 @@ use half::{bf16, f16};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 pub use portable::Portable;
+pub(super) use portable::bf16_bits;
 
 use crate::error::Error;
 use crate::nets::registry::unknown;

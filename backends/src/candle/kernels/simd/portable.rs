@@ -24,6 +24,18 @@ impl Simd for Portable {
     }
 }
 
+/// The bits of a float rounded to bf16, to nearest even on the 16 that are
+/// dropped; a NaN keeps its top bits with the quiet bit set. Unlike the
+/// `half` crate's, it vectorises.
+#[inline(always)]
+pub(in crate::candle::kernels) fn bf16_bits(v: f32) -> u16 {
+    let bits = v.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    let nan = (bits >> 16) | 0x40;
+    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    (if is_nan { nan } else { rounded }) as u16
+}
+
 #[inline(always)]
 fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
     std::array::from_fn(f)
@@ -63,15 +75,7 @@ impl Vector for [f32; LANES] {
 
     #[inline(always)]
     unsafe fn write_bf16(self, to: *mut bf16) {
-        let narrow = self.map(|v| {
-            let bits = v.to_bits();
-            // Round to nearest even on the 16 bits that are dropped; a NaN
-            // keeps its top bits with the quiet bit set.
-            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-            let nan = (bits >> 16) | 0x40;
-            let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-            (if is_nan { nan } else { rounded }) as u16
-        });
+        let narrow = self.map(bf16_bits);
         // SAFETY: the caller's.
         unsafe { to.cast::<[u16; LANES]>().write_unaligned(narrow) }
     }
