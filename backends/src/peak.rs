@@ -15,7 +15,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::candle::kernels::element::Element;
 use crate::candle::kernels::linear::{Dense, Epilogue, Weight, linear};
 use crate::candle::kernels::packed::Packing;
-use crate::candle::kernels::simd::{Kernel, LANES, Simd, Vector, dispatch};
+#[cfg(target_arch = "x86_64")]
+use crate::candle::kernels::simd::amx;
+use crate::candle::kernels::simd::{Kernel, LANES, Level, Simd, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::ops::Act;
 
@@ -113,9 +115,19 @@ impl Probe {
         (self.threads() * rounds * per_round) as u64
     }
 
-    /// bfloat16 dot products with f32 sums (AVX512-BF16's `vdpbf16ps`) on
-    /// registers; FLOPs. `None` where the CPU has no such instruction.
+    /// bfloat16 products with f32 sums on registers, by the best instruction
+    /// that the engine uses (AMX's `tdpbf16ps`, AVX512-BF16's `vdpbf16ps`);
+    /// FLOPs. `None` where the CPU has neither.
     pub fn bf16_dot(&self) -> Option<u64> {
+        #[cfg(target_arch = "x86_64")]
+        if Level::best().has_bf16_tiles() {
+            let rounds = 16 * FLOPS / amx::FLOPS_PER_ROUND;
+            self.pool.broadcast(|_| {
+                // SAFETY: the level says that the instruction is there.
+                unsafe { amx::products(black_box(rounds)) }
+            });
+            return Some((self.threads() * rounds * amx::FLOPS_PER_ROUND) as u64);
+        }
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
             // Two multiply-adds for each of the sixteen sums of a register.

@@ -71,8 +71,8 @@ pub struct EngineArgs {
     /// Worker threads [default: all cores]
     #[arg(long, value_name = "T")]
     pub threads: Option<usize>,
-    /// Instruction set of the engine's own CPU kernels: portable, avx2, avx512
-    /// or avx512-bf16 [default: the best of the machine]
+    /// Instruction set of the engine's own CPU kernels: portable, avx2, avx512,
+    /// avx512-bf16 or amx-bf16 [default: the best of the machine]
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<String>,
 }

@@ -52,7 +52,7 @@ pub struct Peak {
     pub waited: Option<f64>,
     /// f32 multiply-adds on registers, FLOP/s.
     pub f32_flops: Rate,
-    /// bfloat16 dot products on registers, FLOP/s; `None` where the CPU has no
+    /// bfloat16 products on registers, FLOP/s; `None` where the CPU has no
     /// instruction for them.
     pub bf16_flops: Option<Rate>,
     /// f32 matrix product by the engine's own linear layer, FLOP/s.
@@ -79,7 +79,7 @@ impl Peak {
     pub fn rates(&self) -> [(&'static str, Option<Rate>, &'static str); 6] {
         [
             ("f32 multiply-add", Some(self.f32_flops), "GFLOP/s"),
-            ("bf16 dot product", self.bf16_flops, "GFLOP/s"),
+            ("bf16 product", self.bf16_flops, "GFLOP/s"),
             (
                 "f32 matrix product, own",
                 Some(self.f32_product_flops),

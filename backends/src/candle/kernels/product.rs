@@ -11,10 +11,10 @@ use std::marker::PhantomData;
 use half::bf16;
 
 use super::element::Element;
-use super::simd::{Kernel, LANES, Simd, Vector};
+use super::simd::{Kernel, LANES, MOST_TILE_ROWS, Simd, Vector};
 
 /// Most floats of a tile at any level.
-pub const TILE_FLOATS: usize = 12 * 2 * LANES;
+pub const TILE_FLOATS: usize = MOST_TILE_ROWS * 2 * LANES;
 
 /// Bytes from row to row that put all rows of the left operand into one set of
 /// the first-level cache, which has eight ways or more.
@@ -35,6 +35,9 @@ pub trait Arithmetic<S: Simd> {
 
     /// Neighbouring scalars of the inner dimension in a step.
     const DEPTH: usize;
+
+    /// Whether these are native products of bf16 pairs.
+    const PAIRS: bool = false;
 
     /// Reads a step of a left row.
     ///
@@ -107,6 +110,7 @@ impl<S: Simd> Arithmetic<S> for Bf16Pairs {
     type Row = *const bf16;
 
     const DEPTH: usize = 2;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn left(at: *const bf16) -> u32 {
@@ -162,13 +166,24 @@ pub struct Sums {
     pub stride: usize,
 }
 
+/// Whether a tile's sums are in tile registers.
+#[inline(always)]
+fn on_tile_registers<S: Simd, X: Arithmetic<S>>() -> bool {
+    X::PAIRS && S::LEVEL.has_bf16_tiles()
+}
+
 /// Rows of the next tile of a left operand that has `rows` left.
 #[inline(always)]
-pub fn tile_rows<S: Simd>(rows: usize, stride_bytes: usize) -> usize {
+pub fn tile_rows<S: Simd, X: Arithmetic<S>>(rows: usize, stride_bytes: usize) -> usize {
+    let most = S::LEVEL.tile_rows(X::PAIRS);
+    if on_tile_registers::<S, X>() {
+        // A row of a register is a whole cache line: nothing is read twice.
+        return rows.min(most);
+    }
     let most = if stride_bytes.is_multiple_of(ALIAS) {
-        S::TILE_ROWS.min(ALIASED_ROWS)
+        most.min(ALIASED_ROWS)
     } else {
-        S::TILE_ROWS
+        most
     };
     [12, 8, 6, 4, 2, 1]
         .into_iter()
@@ -202,8 +217,20 @@ pub unsafe fn tile<S: Simd, X: Arithmetic<S>>(
             S::call(Tile::<S, X, ROWS, 2>(left, right, steps, sums, PhantomData));
         }
     }
-    // SAFETY: the caller's.
+    // SAFETY: the caller's; pairs have bf16 operands.
     unsafe {
+        if on_tile_registers::<S, X>() {
+            let left = Left {
+                at: left.at.cast(),
+                stride: left.stride,
+            };
+            let right = Right {
+                at: right.at.cast(),
+                stride: right.stride,
+                columns: right.columns,
+            };
+            return S::tile_bf16(rows, &left, &right, steps, sums);
+        }
         match rows {
             12 => rows_are::<S, X, 12>(left, right, steps, sums),
             8 => rows_are::<S, X, 8>(left, right, steps, sums),

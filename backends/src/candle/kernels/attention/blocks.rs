@@ -8,14 +8,23 @@ use super::super::packed::Packing;
 use super::super::product::{
     Arithmetic, Bf16Pairs, Left, Right, Sums, TILE_FLOATS, Widening, tile, tile_rows,
 };
-use super::super::simd::{Kernel, LANES, Simd, Vector, dispatch};
+use super::super::simd::{Kernel, LANES, Level, Simd, Vector, dispatch};
 use super::super::{Output, Scratch};
 use super::{Problem, Sequence, exponents};
 
-/// Most queries of a block.
-const BLOCK: usize = 72;
+/// Most queries of a block: whole tiles at every level.
+const BLOCK: usize = 96;
 /// Floats of a block's scores that leave room in the second-level cache.
 const SCORES: usize = 128 * 1024;
+
+/// Keys that the mix of values runs over, where they are packed in pairs: whole
+/// tile registers, so that their number need not divide by anything.
+fn padded(packing: Packing, keys: usize) -> usize {
+    match packing.depth {
+        1 => keys,
+        _ => keys.next_multiple_of(2 * LANES),
+    }
+}
 
 /// The keys and values of one key/value head.
 struct Packed<T> {
@@ -48,18 +57,24 @@ impl<T: Element> Problem<'_, T> {
                 values: if in_place {
                     Vec::new()
                 } else {
-                    packing.pack(d, keys, |col, from, dst: &mut [T]| {
+                    packing.pack(d, padded(packing, keys), |col, from, dst: &mut [T]| {
                         for (i, dst) in dst.iter_mut().enumerate() {
-                            *dst = v.data[v.offset + (from + i) * v.stride + head * d + col];
+                            *dst = match from + i {
+                                key if key < keys => {
+                                    v.data[v.offset + key * v.stride + head * d + col]
+                                }
+                                _ => T::ZERO,
+                            };
                         }
                     })
                 },
             })
             .collect();
-        let block = (SCORES / keys.next_multiple_of(LANES)).clamp(12, BLOCK);
+        let tile = Level::current().tile_rows(T::IS_BF16);
+        let block = (SCORES / keys.next_multiple_of(LANES)).clamp(tile, BLOCK);
         let block = queries
             .div_ceil(queries.div_ceil(block))
-            .next_multiple_of(12);
+            .next_multiple_of(tile);
         let count = queries.div_ceil(block);
         // Later blocks of a causal problem see more keys: they go first.
         (0..count * self.heads.heads)
@@ -162,7 +177,7 @@ impl<T: Element> Block<'_, T> {
         }
         for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
             let visible = self.problem.seen(self.first + i);
-            let row = &mut row[..seen.next_multiple_of(LANES)];
+            let row = &mut row[..padded(packing, seen).next_multiple_of(LANES)];
             let sum = exponents::<S, X>(row, visible, self.problem.scale());
             inverses[i] = 1.0 / sum;
         }
@@ -177,20 +192,21 @@ impl<T: Element> Block<'_, T> {
             let to = mixed.as_mut_ptr();
             let mut row = 0;
             while row < rows {
-                let n = tile_rows::<S>(rows - row, 4 * stride);
+                let n = tile_rows::<S, X>(rows - row, 4 * stride);
                 let sums = Sums {
                     to,
                     from: None,
                     stride: columns,
                 };
-                // SAFETY: the weights are zero from `visible` to whole
-                // vectors, and the values packed or checked that far.
+                // SAFETY: the weights are zero from `visible` to the padded
+                // end, and the values packed or checked that far.
                 unsafe {
                     let left = Left {
                         at: weights.at.add(row * weights.stride),
                         ..weights
                     };
-                    tile::<S, X>(n, &left, &right, packing.steps(seen), sums);
+                    let steps = packing.steps(padded(packing, seen));
+                    tile::<S, X>(n, &left, &right, steps, sums);
                 }
                 for i in 0..n {
                     self.store::<S>(
@@ -217,7 +233,7 @@ impl<T: Element> Block<'_, T> {
     ) {
         let mut row = 0;
         while row < self.rows {
-            let n = tile_rows::<S>(self.rows - row, left.stride * size_of::<X::Left>());
+            let n = tile_rows::<S, X>(self.rows - row, left.stride * size_of::<X::Left>());
             // SAFETY: the rows were checked against the queries, and a packed
             // panel holds all steps.
             unsafe {
@@ -249,7 +265,7 @@ impl<T: Element> Block<'_, T> {
             };
         }
         Right {
-            at: self.packed.values[panel * packing.panel_len(*keys)..]
+            at: self.packed.values[panel * packing.panel_len(padded(packing, *keys))..]
                 .as_ptr()
                 .cast(),
             stride: columns * X::DEPTH,

@@ -33,7 +33,8 @@ pub fn mlp<T: Element>(
     let (hidden, cols) = (first.0.cols, second.0.cols);
     let panel = first.0.packing.panel;
     let step = inner(hidden, size_of::<T>()).next_multiple_of(panel);
-    let direct = T::IS_F32 || T::IS_BF16 && Level::current().has_bf16_dot();
+    let level = Level::current();
+    let direct = T::IS_F32 || T::IS_BF16 && level.has_bf16_dot();
     let large = rows * hidden * size_of::<T>() > CACHED;
     if !(direct && large && cols <= COLS && hidden.is_multiple_of(2)) {
         let between = linear(x, rows, first.0, first.1);
@@ -50,7 +51,12 @@ pub fn mlp<T: Element>(
     // As many blocks for each thread as for any other.
     let threads = rayon::current_num_threads();
     let blocks = rows.div_ceil(threads * ROWS) * threads;
-    let block = rows.div_ceil(blocks).next_multiple_of(4);
+    let whole = if T::IS_BF16 && level.has_bf16_tiles() {
+        level.tile_rows(true)
+    } else {
+        4
+    };
+    let block = rows.div_ceil(blocks).next_multiple_of(whole);
     produce(rows * cols, |out| {
         (0..rows.div_ceil(block)).into_par_iter().for_each(|task| {
             let row = task * block;

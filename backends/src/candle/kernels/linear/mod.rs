@@ -17,7 +17,7 @@ use self::product::{Place, Product, inner};
 use super::element::Element;
 use super::packed::Packing;
 use super::produce;
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, Level, Simd, dispatch};
 use crate::ops::Act;
 
 pub use mlp::mlp;
@@ -85,7 +85,11 @@ pub fn linear<T: Element, R: Rows<T>>(
     let most = LEFT_BYTES / (inner(width, size_of::<T>()) * size_of::<T>());
     let blocks = rows.div_ceil(most).max(1);
     // Equal blocks of whole tiles, so that no task is left with a remainder.
-    let block = rows.div_ceil(blocks).next_multiple_of(12).min(rows.max(1));
+    let tile = Level::current().tile_rows(T::IS_BF16);
+    let block = rows
+        .div_ceil(blocks)
+        .next_multiple_of(tile)
+        .min(rows.max(1));
     let blocks = rows.div_ceil(block);
     let cut = inner(width, size_of::<T>()) < width;
     let fewest = if cut { cols.div_ceil(BLOCK_COLS) } else { 1 };

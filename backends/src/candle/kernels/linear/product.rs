@@ -137,7 +137,7 @@ impl<T: Element> Product<'_, T> {
                 };
                 let mut row = 0;
                 while row < rows {
-                    let n = tile_rows::<S>(rows - row, stride_bytes);
+                    let n = tile_rows::<S, X>(rows - row, stride_bytes);
                     let from = (index * rows + row) * packing.panel;
                     let waiting = partial.get_mut(from..).map(<[f32]>::as_mut_ptr);
                     let waiting = waiting.filter(|_| inner < width);

@@ -6,6 +6,8 @@
 //! run at the level it was opened with ([`pool`]), the best of the machine by
 //! default, so that every level can be tested and compared on one machine.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -20,11 +22,15 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 pub use portable::Portable;
 pub(super) use portable::bf16_bits;
 
+use super::product::{Left, Right, Sums};
 use crate::error::Error;
 use crate::nets::registry::unknown;
 
 /// Scalars of a [`Vector`]: one 512-bit register of f32.
 pub const LANES: usize = 16;
+
+/// Most rows of a tile at any level.
+pub const MOST_TILE_ROWS: usize = 32;
 
 /// An instruction set that kernels are compiled for; a later one includes the
 /// earlier ones.
@@ -38,11 +44,19 @@ pub enum Level {
     V4,
     /// AVX-512 with bf16 dot products (AVX512-BF16).
     V4Bf16,
+    /// The same with bf16 products on tile registers (AMX-BF16).
+    Amx,
 }
 
 impl Level {
     /// All levels, the plainest first.
-    pub const ALL: [Level; 4] = [Level::Portable, Level::V3, Level::V4, Level::V4Bf16];
+    pub const ALL: [Level; 5] = [
+        Level::Portable,
+        Level::V3,
+        Level::V4,
+        Level::V4Bf16,
+        Level::Amx,
+    ];
 
     /// The best level of this machine.
     pub fn best() -> Level {
@@ -74,6 +88,7 @@ impl Level {
             Level::V3 => "avx2",
             Level::V4 => "avx512",
             Level::V4Bf16 => "avx512-bf16",
+            Level::Amx => "amx-bf16",
         }
     }
 
@@ -86,6 +101,7 @@ impl Level {
             Level::V3 => "x86-64-v3 (AVX2, FMA)",
             Level::V4 => "x86-64-v4 (AVX-512)",
             Level::V4Bf16 => "x86-64-v4 (AVX-512, bf16 dot products)",
+            Level::Amx => "x86-64-v4 (AVX-512, bf16 products on AMX tiles)",
         }
     }
 
@@ -94,13 +110,29 @@ impl Level {
     pub fn tile_columns(self) -> usize {
         match self {
             Level::Portable | Level::V3 => LANES,
-            Level::V4 | Level::V4Bf16 => 2 * LANES,
+            Level::V4 | Level::V4Bf16 | Level::Amx => 2 * LANES,
+        }
+    }
+
+    /// Rows of the largest tile of a matrix product whose sums stay in
+    /// registers, for native bf16 products or any others.
+    pub const fn tile_rows(self, bf16: bool) -> usize {
+        match self {
+            Level::Portable => 2,
+            Level::V3 => 6,
+            Level::Amx if bf16 => MOST_TILE_ROWS,
+            Level::V4 | Level::V4Bf16 | Level::Amx => 12,
         }
     }
 
     /// Whether bf16 products are instructions of their own, with f32 sums.
     pub fn has_bf16_dot(self) -> bool {
-        self == Level::V4Bf16
+        self >= Level::V4Bf16
+    }
+
+    /// Whether there are tile registers for bf16 products.
+    pub fn has_bf16_tiles(self) -> bool {
+        self == Level::Amx
     }
 }
 
@@ -143,9 +175,6 @@ pub trait Simd: Copy {
     /// Whether a fused multiply-add is one instruction.
     const FMA: bool;
 
-    /// Rows of the largest tile of a matrix product whose sums stay in registers.
-    const TILE_ROWS: usize;
-
     /// [`LANES`] floats in registers.
     type Vector: Vector;
 
@@ -162,6 +191,21 @@ pub trait Simd: Copy {
     #[inline(always)]
     unsafe fn dot_bf16(_sum: Self::Vector, _a: u32, _b: *const bf16) -> Self::Vector {
         unreachable!("kernels ask for the level's bf16 products first")
+    }
+
+    /// A [`tile`](super::product::tile) of bf16 pairs on tile registers.
+    ///
+    /// # Safety
+    /// As for the tile. Only levels with [`Level::has_bf16_tiles`] compute it.
+    #[inline(always)]
+    unsafe fn tile_bf16(
+        _rows: usize,
+        _left: &Left<bf16>,
+        _right: &Right<bf16>,
+        _steps: usize,
+        _sums: Sums,
+    ) {
+        unreachable!("kernels ask for the level's tile registers first")
     }
 }
 

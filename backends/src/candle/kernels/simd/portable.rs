@@ -11,7 +11,6 @@ pub struct Portable;
 impl Simd for Portable {
     const LEVEL: Level = Level::Portable;
     const FMA: bool = cfg!(target_arch = "aarch64");
-    const TILE_ROWS: usize = 2;
     type Vector = [f32; LANES];
 
     #[inline(always)]

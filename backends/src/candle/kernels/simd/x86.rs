@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Kernel, Level, Simd, Vector};
+use super::super::product::{Left, Right, Sums};
+use super::{Kernel, Level, Simd, Vector, amx};
 
 /// AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -15,6 +16,9 @@ pub struct V4;
 /// AVX-512 with bf16 dot products.
 #[derive(Clone, Copy)]
 pub struct V4Bf16;
+/// The same with AMX's tile registers.
+#[derive(Clone, Copy)]
+pub struct Amx;
 
 /// The best level of this machine.
 pub(super) fn best() -> Level {
@@ -27,6 +31,7 @@ pub(super) fn best() -> Level {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq");
     match (v3, v4, is_x86_feature_detected!("avx512bf16")) {
+        (_, true, true) if amx::available() => Level::Amx,
         (_, true, true) => Level::V4Bf16,
         (_, true, false) => Level::V4,
         (true, ..) => Level::V3,
@@ -34,10 +39,11 @@ pub(super) fn best() -> Level {
     }
 }
 
+/// With what a level with bf16 products has besides tile registers.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma,f16c")]
-fn v4_bf16<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run::<V4Bf16>()
+fn v4_bf16<S: Simd, K: Kernel>(kernel: K) -> K::Out {
+    kernel.run::<S>()
 }
 
 #[inline(never)]
@@ -60,7 +66,8 @@ pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Out {
     // SAFETY: the caller's.
     unsafe {
         match level {
-            Level::V4Bf16 => v4_bf16(kernel),
+            Level::Amx => v4_bf16::<Amx, K>(kernel),
+            Level::V4Bf16 => v4_bf16::<V4Bf16, K>(kernel),
             Level::V4 => v4(kernel),
             _ => v3(kernel),
         }
@@ -70,7 +77,6 @@ pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Out {
 impl Simd for V3 {
     const LEVEL: Level = Level::V3;
     const FMA: bool = true;
-    const TILE_ROWS: usize = 6;
     type Vector = Pair;
 
     #[inline(always)]
@@ -83,7 +89,6 @@ impl Simd for V3 {
 impl Simd for V4 {
     const LEVEL: Level = Level::V4;
     const FMA: bool = true;
-    const TILE_ROWS: usize = 12;
     type Vector = __m512;
 
     #[inline(always)]
@@ -96,13 +101,12 @@ impl Simd for V4 {
 impl Simd for V4Bf16 {
     const LEVEL: Level = Level::V4Bf16;
     const FMA: bool = true;
-    const TILE_ROWS: usize = 12;
     type Vector = Rounding;
 
     #[inline(always)]
     fn call<K: Kernel>(kernel: K) -> K::Out {
         // SAFETY: kernels only run at a level the machine has.
-        unsafe { v4_bf16(kernel) }
+        unsafe { v4_bf16::<Self, K>(kernel) }
     }
 
     #[inline(always)]
@@ -118,6 +122,36 @@ impl Simd for V4Bf16 {
                 std::mem::transmute::<__m512i, __m512bh>(b),
             ))
         }
+    }
+}
+
+impl Simd for Amx {
+    const LEVEL: Level = Level::Amx;
+    const FMA: bool = true;
+    type Vector = Rounding;
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Out {
+        // SAFETY: kernels only run at a level the machine has.
+        unsafe { v4_bf16::<Self, K>(kernel) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bf16(sum: Rounding, a: u32, b: *const bf16) -> Rounding {
+        // SAFETY: the caller's.
+        unsafe { V4Bf16::dot_bf16(sum, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn tile_bf16(
+        rows: usize,
+        left: &Left<bf16>,
+        right: &Right<bf16>,
+        steps: usize,
+        sums: Sums,
+    ) {
+        // SAFETY: the caller's; the level is only chosen where it is available.
+        unsafe { amx::tile(rows, left, right, steps, sums) }
     }
 }
 
