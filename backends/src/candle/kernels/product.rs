@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use half::bf16;
 
 use super::element::Element;
-use super::simd::{Kernel, LANES, MOST_TILE_ROWS, Simd, Vector};
+use super::simd::{Kernel, LANES, MOST_TILE_ROWS, Simd, Vector, opaque};
 
 /// Most floats of a tile at any level.
 pub const TILE_FLOATS: usize = MOST_TILE_ROWS * 2 * LANES;
@@ -21,6 +21,9 @@ pub const TILE_FLOATS: usize = MOST_TILE_ROWS * 2 * LANES;
 const ALIAS: usize = 4096;
 /// Rows that such a stride still admits.
 const ALIASED_ROWS: usize = 8;
+
+/// Steps of the inner dimension between two jumps.
+const UNROLL: usize = 4;
 
 /// One step of the inner dimension.
 pub trait Arithmetic<S: Simd> {
@@ -168,7 +171,7 @@ pub struct Sums {
 
 /// Whether a tile's sums are in tile registers.
 #[inline(always)]
-fn on_tile_registers<S: Simd, X: Arithmetic<S>>() -> bool {
+pub fn on_tile_registers<S: Simd, X: Arithmetic<S>>() -> bool {
     X::PAIRS && S::LEVEL.has_bf16_tiles()
 }
 
@@ -269,20 +272,35 @@ impl<S0: Simd, X: Arithmetic<S0>, const ROWS: usize, const VECTORS: usize> Kerne
                     }
                 }
             }
-            let (mut a, mut b) = (left.at, right.at);
-            for _ in 0..steps {
-                let mut columns = [X::right(b); VECTORS];
-                for (j, column) in columns.iter_mut().enumerate().skip(1) {
-                    *column = X::right(b.add(j * LANES * X::DEPTH));
-                }
-                for (i, row) in acc.iter_mut().enumerate() {
-                    let factor = X::left(a.add(i * left.stride));
-                    for (sum, column) in row.iter_mut().zip(columns) {
-                        *sum = X::multiply(factor, column, *sum);
+            // Rows in threes, which addresses reach with a register and a
+            // multiple of the stride: no additions compete for the ports.
+            let third = 3 * left.stride;
+            let mut a = [0, 1, 2, 3].map(|i| opaque(left.at.wrapping_add(i * third)));
+            let mut b = right.at;
+            macro_rules! step {
+                ($k:expr) => {
+                    let mut columns = [X::right(b); VECTORS];
+                    for (j, column) in columns.iter_mut().enumerate().skip(1) {
+                        *column = X::right(b.add(j * LANES * X::DEPTH));
                     }
+                    for (i, row) in acc.iter_mut().enumerate() {
+                        let at = a[i / 3].wrapping_add(i % 3 * left.stride + $k * X::DEPTH);
+                        let factor = X::left(at);
+                        for (sum, column) in row.iter_mut().zip(columns) {
+                            *sum = X::multiply(factor, column, *sum);
+                        }
+                    }
+                    b = b.wrapping_add(right.stride);
+                };
+            }
+            for _ in 0..steps / UNROLL {
+                for k in 0..UNROLL {
+                    step!(k);
                 }
-                a = a.wrapping_add(X::DEPTH);
-                b = b.wrapping_add(right.stride);
+                a = a.map(|a| opaque(a.wrapping_add(UNROLL * X::DEPTH)));
+            }
+            for k in 0..steps % UNROLL {
+                step!(k);
             }
             for (i, row) in acc.iter().enumerate() {
                 for (j, sum) in row.iter().enumerate() {

@@ -8,9 +8,10 @@ use half::bf16;
 use super::super::element::Element;
 use super::super::math::activate_vector;
 use super::super::product::{
-    Arithmetic, Bf16Pairs, Left, Right, Sums, TILE_FLOATS, Widening, tile, tile_rows,
+    Arithmetic, Bf16Pairs, Left, Right, Sums, TILE_FLOATS, Widening, on_tile_registers, tile,
+    tile_rows,
 };
-use super::super::simd::{LANES, Simd, Vector};
+use super::super::simd::{LANES, Simd, Vector, prefetch};
 use super::super::{Output, Scratch};
 use super::{BLOCK_BYTES, Epilogue, Rows, Weight};
 
@@ -135,9 +136,18 @@ impl<T: Element> Product<'_, T> {
                     stride: columns * X::DEPTH,
                     columns,
                 };
+                // The panel that comes next is asked for, a part of it before
+                // each tile, unless it is read only once anyway or the tiles
+                // are done sooner than their loads.
+                let ahead = rows > 12 && !on_tile_registers::<S, X>();
+                let bytes = steps * right.stride * size_of::<X::Right>();
+                let next = right.at.wrapping_add(packing.panel_len(width)).cast::<u8>();
                 let mut row = 0;
                 while row < rows {
                     let n = tile_rows::<S, X>(rows - row, stride_bytes);
+                    if ahead {
+                        prefetch(next.wrapping_add(bytes * row / rows), bytes * n / rows);
+                    }
                     let from = (index * rows + row) * packing.panel;
                     let waiting = partial.get_mut(from..).map(<[f32]>::as_mut_ptr);
                     let waiting = waiting.filter(|_| inner < width);

@@ -167,6 +167,31 @@ pub fn pool(threads: usize, level: Level) -> Result<ThreadPool, ThreadPoolBuildE
         .build()
 }
 
+/// Asks for the cache lines of `bytes` bytes to come to the second-level cache.
+#[inline(always)]
+pub fn prefetch(from: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint, which no address makes fail.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, bytes);
+}
+
+/// The same pointer, of which the compiler knows no more than that: it keeps it
+/// in a register instead of deriving it from others in a loop.
+#[inline(always)]
+pub fn opaque<T>(mut p: *const T) -> *const T {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    // SAFETY: does nothing.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags));
+    }
+    p
+}
+
 /// An instruction set as a type.
 pub trait Simd: Copy {
     /// Which one.
