@@ -182,6 +182,10 @@ pub fn prefetch(from: *const u8, bytes: usize) {
 
 /// The same pointer, of which the compiler knows no more than that: it keeps it
 /// in a register instead of deriving it from others in a loop.
+#[expect(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "an address goes in and out; nothing is read through it"
+)]
 #[inline(always)]
 pub fn opaque<T>(mut p: *const T) -> *const T {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
