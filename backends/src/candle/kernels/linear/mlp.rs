@@ -51,6 +51,8 @@ pub fn mlp<T: Element>(
     // As many blocks for each thread as for any other.
     let threads = rayon::current_num_threads();
     let blocks = rows.div_ceil(threads * ROWS) * threads;
+    // Whole tile registers; elsewhere smaller tiles finish a block, and equal
+    // blocks matter more.
     let whole = if T::IS_BF16 && level.has_bf16_tiles() {
         level.tile_rows(true)
     } else {

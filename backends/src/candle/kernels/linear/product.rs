@@ -139,7 +139,7 @@ impl<T: Element> Product<'_, T> {
                 // The panel that comes next is asked for, a part of it before
                 // each tile, unless it is read only once anyway or the tiles
                 // are done sooner than their loads.
-                let ahead = rows > 12 && !on_tile_registers::<S, X>();
+                let ahead = rows > S::LEVEL.tile_rows(X::PAIRS) && !on_tile_registers::<S, X>();
                 let bytes = steps * right.stride * size_of::<X::Right>();
                 let next = right.at.wrapping_add(packing.panel_len(width)).cast::<u8>();
                 let mut row = 0;

@@ -131,23 +131,24 @@ impl Shape {
 }
 
 thread_local! {
-    /// The product that this thread's registers were last set for. Nothing else
-    /// uses tile registers on an engine's threads.
-    static CURRENT: Cell<Option<(usize, usize, Shape)>> = const { Cell::new(None) };
+    /// The steps of the product that this thread's registers were last set for,
+    /// and to what. Nothing else uses tile registers on an engine's threads.
+    static CURRENT: Cell<Option<(usize, Shape)>> = const { Cell::new(None) };
 }
 
 /// Sets this thread's registers for `rows` rows and `steps` steps.
 fn configure(rows: usize, steps: usize) -> Shape {
-    if let Some((r, s, shape)) = CURRENT.get()
-        && (r, s) == (rows, steps)
+    let current = CURRENT.get();
+    if let Some((of, shape)) = current
+        && (of, shape.rows) == (steps, rows)
     {
         return shape;
     }
     let shape = Shape::of(rows, steps);
-    if CURRENT.get().is_none_or(|(.., current)| current != shape) {
+    if current.is_none_or(|(_, current)| current != shape) {
         shape.load();
     }
-    CURRENT.set(Some((rows, steps, shape)));
+    CURRENT.set(Some((steps, shape)));
     shape
 }
 
