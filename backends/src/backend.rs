@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::candle::kernels::simd::Level;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
+use crate::nets::DecoderConfig;
 use crate::nets::registry::unknown;
+use crate::onnxruntime::OnnxRuntimeBackend;
+use crate::onnxruntime::library::Library;
+pub use crate::onnxruntime::{Optimization, Settings};
 use crate::recipe::Recipe;
 use crate::text::PromptTokens;
 use crate::trace::Observer;
@@ -85,6 +89,21 @@ pub struct EngineOptions {
     /// Instruction set of the engine's own CPU kernels; the machine's best if
     /// `None`.
     pub simd: Option<Level>,
+    /// Settings of ONNX Runtime's sessions, if that is the engine.
+    pub onnxruntime: Settings,
+}
+
+impl EngineOptions {
+    /// An engine's options with everything else as by default.
+    pub fn new(device: &str, precision: Precision, threads: usize) -> EngineOptions {
+        EngineOptions {
+            device: device.to_owned(),
+            precision,
+            threads,
+            simd: None,
+            onnxruntime: Settings::default(),
+        }
+    }
 }
 
 /// What an engine really uses.
@@ -102,6 +121,12 @@ pub struct EngineFacts {
     pub threads: usize,
     /// Instruction set that the engine's own kernels chose.
     pub simd: String,
+    /// The library that was loaded at run time, for an engine that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<Library>,
+    /// Settings of ONNX Runtime's sessions, if that is the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<Settings>,
 }
 
 /// What to prepare a model for.
@@ -109,6 +134,20 @@ pub struct EngineFacts {
 pub struct LoadOptions {
     /// Positions of the KV cache: the longest prompt plus its answer.
     pub context: usize,
+}
+
+impl LoadOptions {
+    /// The positions asked for, if the decoder was made for so many.
+    pub fn positions(&self, decoder: &DecoderConfig) -> Result<usize> {
+        if self.context > decoder.max_positions {
+            return Err(Error::ContextOverflow {
+                tokens: self.context,
+                new: 0,
+                context: decoder.max_positions,
+            });
+        }
+        Ok(self.context)
+    }
 }
 
 /// An engine on a device.
@@ -135,6 +174,9 @@ pub struct ModelFacts {
     pub param_bytes: u64,
     /// Visual tokens of one image; 0 without an encoder.
     pub visual_tokens: usize,
+    /// Whether [`LoadedModel::encode`] gives projected features, because the
+    /// engine cannot run the projector apart.
+    pub projects_in_encode: bool,
     /// Positions of the KV cache; 0 without a decoder.
     pub context: usize,
     /// Where the weights came from.
@@ -148,7 +190,25 @@ pub struct Features {
     /// Feature dimension.
     pub dim: usize,
     /// The engine's own value.
-    pub value: Box<dyn Any + Send>,
+    pub value: Box<dyn Any + Send + Sync>,
+}
+
+impl Features {
+    /// The features of image `index` of a prompt that has `tokens` visual
+    /// tokens for it.
+    pub fn of(images: &[Features], index: usize, tokens: usize) -> Result<&Features> {
+        let problem = |got: String| Error::Shape {
+            op: "prefill",
+            name: format!("image {index}"),
+            expected: format!("features of {tokens} visual tokens"),
+            got,
+        };
+        match images.get(index) {
+            Some(features) if features.tokens == tokens => Ok(features),
+            Some(features) => Err(problem(features.tokens.to_string())),
+            None => Err(problem(format!("{} images", images.len()))),
+        }
+    }
 }
 
 /// A model ready to run. All methods compute synchronously unless the device
@@ -220,12 +280,20 @@ pub struct DeviceEntry {
 }
 
 /// Engines, sorted by name.
-pub const BACKENDS: &[BackendEntry] = &[BackendEntry {
-    name: "candle",
-    about: "candle tensors with vlmbench's own CPU kernels",
-    open: |options| Ok(Box::new(crate::candle::CandleBackend::open(options)?)),
-    devices: crate::candle::backend::devices,
-}];
+pub const BACKENDS: &[BackendEntry] = &[
+    BackendEntry {
+        name: "candle",
+        about: "candle tensors with vlmbench's own CPU kernels",
+        open: |options| Ok(Box::new(crate::candle::CandleBackend::open(options)?)),
+        devices: crate::candle::backend::devices,
+    },
+    BackendEntry {
+        name: "onnxruntime",
+        about: "ONNX Runtime, loaded at run time, on graphs recorded from the same networks",
+        open: |options| Ok(Box::new(OnnxRuntimeBackend::open(options)?)),
+        devices: crate::onnxruntime::backend::devices,
+    },
+];
 
 /// Opens an engine by name.
 pub fn open(name: &str, options: &EngineOptions) -> Result<Box<dyn Backend>> {
@@ -250,17 +318,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_an_error() {
-        let on = |device: &str| {
-            open(
-                "candle",
-                &EngineOptions {
-                    device: device.into(),
-                    precision: Precision::F32,
-                    threads: 1,
-                    simd: None,
-                },
-            )
-        };
+        let on = |device: &str| open("candle", &EngineOptions::new(device, Precision::F32, 1));
         assert!(on("cpu").is_ok());
         for device in ["cuda:0", "tpu"] {
             let Err(e) = on(device) else {

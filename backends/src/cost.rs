@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
 use crate::params::{ParamKind, ParamSpec};
 
 /// Costs of one stage.
@@ -346,16 +346,14 @@ impl Ops for CostOps {
         Ok(self.op(0, &[*x], *x))
     }
 
-    fn slice_tokens(&mut self, x: &Shape, start: usize, len: usize) -> Result<Shape> {
-        let (b, n) = tokens("slice tokens", "", *x)?;
-        if start + len > n {
-            return Err(Error::Shape {
-                op: "slice tokens",
-                name: String::new(),
-                expected: format!("at least {} tokens", start + len),
-                got: format!("{n}"),
-            });
-        }
+    fn take_tokens(&mut self, x: &Shape, take: Take) -> Result<Shape> {
+        let (b, n) = tokens("take tokens", "", *x)?;
+        let (_, len) = take.range(n).ok_or_else(|| Error::Shape {
+            op: "take tokens",
+            name: String::new(),
+            expected: format!("enough tokens for {take:?}"),
+            got: format!("{n}"),
+        })?;
         Ok(Shape::Tokens {
             b,
             n: len,

@@ -99,6 +99,50 @@ pub enum Error {
     /// A Hugging Face hub problem.
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A folder of ONNX graphs lacks one.
+    #[error("{} is not there; the folder has {found}", path.display())]
+    NoGraph {
+        /// The file that is missing.
+        path: PathBuf,
+        /// The graphs that there are.
+        found: String,
+    },
+    /// An ONNX graph is not what its name promises.
+    #[error("{file}: {what}: expected {expected}, got {got}")]
+    Graph {
+        /// The graph's file.
+        file: String,
+        /// Input or output.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+    /// ONNX Runtime does not load a graph.
+    #[error("cannot load {}: {problem}", path.display())]
+    LoadGraph {
+        /// The graph's file.
+        path: PathBuf,
+        /// What it says.
+        problem: String,
+    },
+    /// ONNX Runtime failed.
+    #[error("ONNX Runtime: {what}: {problem}")]
+    OnnxRuntime {
+        /// Graph or value.
+        what: String,
+        /// What it says.
+        problem: String,
+    },
     /// candle failed.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),

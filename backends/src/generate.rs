@@ -208,9 +208,13 @@ impl Runner<'_> {
         Ok(features)
     }
 
-    /// Encodes and projects one image, marking both phases.
+    /// Encodes and projects one image, marking both phases; where the engine
+    /// does both at once there is only the first.
     pub fn see(&mut self, pixels: &Pixels, marks: &mut dyn Marks) -> Result<Features, PhaseError> {
         let features = self.encode(pixels, marks)?;
+        if self.model.facts().projects_in_encode {
+            return Ok(features);
+        }
         let projected = self.model.project(&features).during(Phase::Project)?;
         self.model.synchronize().during(Phase::Project)?;
         marks.mark(Phase::Project);

@@ -1,8 +1,8 @@
 //! How a vision-language model is computed.
 //!
 //! Networks are written once over a small operation set ([`ops`]); each
-//! interpreter of it gives them another meaning: [`candle`] computes, [`cost`]
-//! counts. Around them stand what a model needs besides: recipes ([`recipe`]),
+//! interpreter of it gives them another meaning: [`candle`] computes, [`onnx`]
+//! records graphs, which [`onnxruntime`] runs, [`cost`] counts. Around them stand what a model needs besides: recipes ([`recipe`]),
 //! checkpoints ([`checkpoint`]), preprocessing ([`image`]), tokenizers and
 //! prompts ([`text`]), the hub ([`hub`]). The harness drives it all through
 //! [`backend`] (engines and loaded models) and [`generate`] (requests and
@@ -21,6 +21,8 @@ pub mod hub;
 pub mod image;
 pub mod nets;
 pub mod npy;
+pub mod onnx;
+pub mod onnxruntime;
 pub mod ops;
 pub mod params;
 pub mod peak;

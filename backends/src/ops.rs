@@ -211,6 +211,25 @@ impl Heads {
     }
 }
 
+/// Which tokens of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// All but the first so many.
+    After(usize),
+    /// The last so many.
+    Last(usize),
+}
+
+impl Take {
+    /// First token and number of tokens out of `n`, if there are so many.
+    pub fn range(self, n: usize) -> Option<(usize, usize)> {
+        match self {
+            Take::After(first) => Some((first, n.checked_sub(first)?)),
+            Take::Last(len) => Some((n.checked_sub(len)?, len)),
+        }
+    }
+}
+
 /// The operation set. Every method returns a new value; none changes its
 /// inputs. Shapes that do not fit are errors naming the operation.
 pub trait Ops {
@@ -270,8 +289,8 @@ pub trait Ops {
     /// Adds the learned table `name` (`(tokens, dim)`) to the tokens.
     fn add_positions(&mut self, x: &Self::V, name: &str) -> Result<Self::V>;
 
-    /// Tokens `start .. start + len`.
-    fn slice_tokens(&mut self, x: &Self::V, start: usize, len: usize) -> Result<Self::V>;
+    /// Some tokens of a sequence, said so that it holds for every length.
+    fn take_tokens(&mut self, x: &Self::V, take: Take) -> Result<Self::V>;
 
     /// Sequences one after another.
     fn concat_tokens(&mut self, xs: &[Self::V]) -> Result<Self::V>;

@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::cost::CostOps;
 use crate::error::Result;
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
 
 /// The stage of operations before a network names its first one.
 const UNNAMED: &str = "network";
@@ -53,7 +53,7 @@ pub enum OpKind {
     /// Learned positions added.
     AddPositions,
     /// Part of a sequence.
-    SliceTokens,
+    TakeTokens,
     /// Sequences one after another.
     ConcatTokens,
     /// Rows of an embedding table.
@@ -87,7 +87,7 @@ impl fmt::Display for OpKind {
             OpKind::ToMap => "to map",
             OpKind::PrependToken => "prepend token",
             OpKind::AddPositions => "add positions",
-            OpKind::SliceTokens => "slice tokens",
+            OpKind::TakeTokens => "take tokens",
             OpKind::ConcatTokens => "concat tokens",
             OpKind::Embed => "embed",
             OpKind::Rotary => "rotary",
@@ -300,10 +300,10 @@ impl<O: Ops> Ops for Traced<'_, O> {
         })
     }
 
-    fn slice_tokens(&mut self, x: &O::V, start: usize, len: usize) -> Result<O::V> {
-        let count = |c: &mut CostOps, s: &[Shape]| c.slice_tokens(&s[0], start, len);
-        self.op(OpKind::SliceTokens, "", &[x], count, |o| {
-            o.slice_tokens(x, start, len)
+    fn take_tokens(&mut self, x: &O::V, take: Take) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.take_tokens(&s[0], take);
+        self.op(OpKind::TakeTokens, "", &[x], count, |o| {
+            o.take_tokens(x, take)
         })
     }
 
@@ -461,11 +461,11 @@ mod tests {
         let mut sums = Sums::default();
         let mut traced = Traced::new(CostOps::new(4, 0), Some(&mut sums), meter);
         assert!(traced.global_mean(&tokens).is_err());
-        assert!(traced.slice_tokens(&tokens, 1, 2).is_ok());
+        assert!(traced.take_tokens(&tokens, Take::Last(2)).is_ok());
         assert!(!sums.open);
         let mut plain = Traced::new(CostOps::new(4, 0), None, meter);
         assert!(plain.global_mean(&tokens).is_err());
-        assert!(plain.slice_tokens(&tokens, 1, 2).is_ok());
+        assert!(plain.take_tokens(&tokens, Take::Last(2)).is_ok());
     }
 
     #[test]

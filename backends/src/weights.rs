@@ -6,6 +6,7 @@
 //! tensor is read.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use half::{bf16, f16};
 
@@ -117,6 +118,12 @@ pub trait WeightSource: Sync {
 
     /// The parameter `spec` of `part`, with exactly the shape asked for.
     fn get(&self, part: Part, spec: &ParamSpec) -> Result<HostTensor<'_>>;
+
+    /// The folder of ONNX graphs that stand in for the parameters, if they do:
+    /// then there is nothing to [`get`](WeightSource::get).
+    fn graphs(&self) -> Option<&Path> {
+        None
+    }
 
     /// Says that the engine has its own copy of `spec` now: memory that only
     /// caches a file may go.

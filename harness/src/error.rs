@@ -223,10 +223,14 @@ fn backend_exit(error: &BackendError) -> Exit {
         BackendError::Shape { .. }
         | BackendError::MissingParam { .. }
         | BackendError::NonFinite { .. }
+        | BackendError::OnnxRuntime { .. }
         | BackendError::Candle(_) => Exit::Internal,
         BackendError::Hub(HubError::BadId { .. }) => Exit::InvalidConfig,
-        BackendError::Hub(HubError::Write { .. }) => Exit::NotWritable,
+        BackendError::Write { .. } | BackendError::Hub(HubError::Write { .. }) => Exit::NotWritable,
         BackendError::Io { .. }
+        | BackendError::NoGraph { .. }
+        | BackendError::Graph { .. }
+        | BackendError::LoadGraph { .. }
         | BackendError::Checkpoint(_)
         | BackendError::Image(_)
         | BackendError::Text(_)

@@ -64,6 +64,8 @@ impl CandleBackend {
             precision: options.precision,
             threads: options.threads,
             simd: arithmetic(level, options.precision),
+            library: None,
+            onnxruntime: None,
         };
         Ok(CandleBackend {
             facts,

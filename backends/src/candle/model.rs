@@ -74,19 +74,13 @@ impl CandleModel {
             None => None,
             Some(d) => {
                 let c = d.config.clone();
-                if options.context > c.max_positions {
-                    return Err(Error::ContextOverflow {
-                        tokens: options.context,
-                        new: 0,
-                        context: c.max_positions,
-                    });
-                }
+                let context = options.positions(&c)?;
                 let kv_width = c.kv_heads * c.head_dim;
                 Some(LoadedDecoder {
                     params: part(Part::Decoder).unwrap_or_default(),
                     dtype,
-                    cache: KvCache::new(c.layers, options.context, kv_width, dtype, device)?,
-                    rotary: RotaryTable::new(c.rope_theta, c.head_dim, options.context),
+                    cache: KvCache::new(c.layers, context, kv_width, dtype, device)?,
+                    rotary: RotaryTable::new(c.rope_theta, c.head_dim, context),
                     config: c,
                 })
             }
@@ -98,6 +92,7 @@ impl CandleModel {
                 Some(_) => recipe.visual_tokens()?,
                 None => 0,
             },
+            projects_in_encode: false,
             context: decoder.as_ref().map_or(0, |d| d.cache.capacity()),
             weights: source.info().clone(),
         };
@@ -123,15 +118,16 @@ impl CandleModel {
             value: Box::new(t),
         })
     }
+}
 
-    fn tensor<'a>(&self, f: &'a Features) -> Result<&'a Tensor> {
-        f.value.downcast_ref().ok_or_else(|| Error::Shape {
-            op: "features",
-            name: self.recipe.name.clone(),
-            expected: "features of the candle engine".into(),
-            got: "another engine's".into(),
-        })
-    }
+/// What the features are here.
+fn tensor(f: &Features) -> Result<&Tensor> {
+    f.value.downcast_ref().ok_or_else(|| Error::Shape {
+        op: "features",
+        name: "value".into(),
+        expected: "features of the candle engine".into(),
+        got: "another engine's".into(),
+    })
 }
 
 /// Pixels `(channels, height, width)` as a channels-last map of batch 1.
@@ -162,6 +158,14 @@ impl LoadedDecoder {
     /// Runs new positions and returns the last one's logits.
     fn forward(&mut self, embeddings: &Tensor, observer: Watch<'_>) -> Result<Vec<f32>> {
         let (_, n, _) = embeddings.dims3()?;
+        let (tokens, context) = (self.cache.len(), self.cache.capacity());
+        if tokens + n > context {
+            return Err(Error::ContextOverflow {
+                tokens,
+                new: n,
+                context,
+            });
+        }
         let logits = decoder::forward(&mut self.ops(observer), &self.config, embeddings)?;
         self.cache.advance(n);
         Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
@@ -187,7 +191,7 @@ impl LoadedModel for CandleModel {
 
     fn project(&mut self, features: &Features) -> Result<Features> {
         let c = self.recipe.projector()?;
-        let x = self.tensor(features)?;
+        let x = tensor(features)?;
         let watch = self.observer.as_deref_mut();
         let y = self.pool.install(|| {
             let ops = CandleOps::new(&self.projector);
@@ -197,10 +201,6 @@ impl LoadedModel for CandleModel {
     }
 
     fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>> {
-        let visual: Vec<Tensor> = images
-            .iter()
-            .map(|f| self.tensor(f).cloned())
-            .collect::<Result<_>>()?;
         let context = self.facts.context;
         self.recipe.decoder()?;
         let d = self.decoder.as_mut().expect(LOADED);
@@ -221,21 +221,7 @@ impl LoadedModel for CandleModel {
                 parts.push(match segment {
                     Segment::Text(ids) => decoder::embed(&mut ops, &d.config, ids)?,
                     Segment::Image { index, tokens } => {
-                        let rows = visual.get(*index).ok_or_else(|| Error::Shape {
-                            op: "prefill",
-                            name: format!("image {index}"),
-                            expected: format!("features of {tokens} visual tokens"),
-                            got: format!("{} images", visual.len()),
-                        })?;
-                        if rows.dim(1)? != *tokens {
-                            return Err(Error::Shape {
-                                op: "prefill",
-                                name: format!("image {index}"),
-                                expected: format!("{tokens} visual tokens"),
-                                got: format!("{}", rows.dim(1)?),
-                            });
-                        }
-                        rows.clone()
+                        tensor(Features::of(images, *index, *tokens)?)?.clone()
                     }
                 });
             }
@@ -256,7 +242,7 @@ impl LoadedModel for CandleModel {
     }
 
     fn read(&self, features: &Features) -> Result<Vec<f32>> {
-        let t = self.tensor(features)?;
+        let t = tensor(features)?;
         let t = t.flatten(0, D::Minus1)?.to_dtype(DType::F32)?;
         Ok(t.to_vec1()?)
     }

@@ -13,7 +13,7 @@ use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
 use super::store::{Matrix, Params};
 use crate::error::{Error, Result};
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
 
 /// Keys and values of every layer, allocated once.
 pub struct KvCache {
@@ -258,7 +258,14 @@ impl Ops for CandleOps<'_> {
         Ok(x.broadcast_add(self.params.get(name)?)?)
     }
 
-    fn slice_tokens(&mut self, x: &Tensor, start: usize, len: usize) -> Result<Tensor> {
+    fn take_tokens(&mut self, x: &Tensor, take: Take) -> Result<Tensor> {
+        let (_, n, _) = x.dims3()?;
+        let (start, len) = take.range(n).ok_or_else(|| Error::Shape {
+            op: "take tokens",
+            name: String::new(),
+            expected: format!("enough tokens for {take:?}"),
+            got: n.to_string(),
+        })?;
         Ok(x.narrow(1, start, len)?.contiguous()?)
     }
 
@@ -306,13 +313,6 @@ impl Ops for CandleOps<'_> {
         let cache = self.state("cached attention")?.cache;
         let (_, n, _) = qkv.dims3()?;
         let past = cache.len();
-        if past + n > cache.capacity() {
-            return Err(Error::ContextOverflow {
-                tokens: past,
-                new: n,
-                context: cache.capacity(),
-            });
-        }
         let (keys, values) = &cache.layers[layer];
         let kv = heads.kv_heads * heads.head_dim;
         let part = |offset| qkv.narrow(2, offset, kv)?.squeeze(0)?.contiguous();

@@ -53,13 +53,18 @@ pub struct WeightFiles {
 }
 
 impl WeightFiles {
-    /// Maps the files of `folder` and reads their headers.
-    pub fn open(folder: &Path) -> Result<WeightFiles, CheckpointError> {
-        let mut weights = WeightFiles {
+    /// A folder without weight files.
+    pub fn none(folder: &Path) -> WeightFiles {
+        WeightFiles {
             folder: folder.to_path_buf(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
-        };
+        }
+    }
+
+    /// Maps the files of `folder` and reads their headers.
+    pub fn open(folder: &Path) -> Result<WeightFiles, CheckpointError> {
+        let mut weights = WeightFiles::none(folder);
         let index = folder.join(INDEX);
         if folder.join(SINGLE).is_file() {
             weights.add(SINGLE)?;

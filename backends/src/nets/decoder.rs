@@ -6,7 +6,7 @@
 //! interpreter and is addressed by layer.
 
 use crate::error::{Error, Result};
-use crate::ops::{Act, Embedding, Heads, Linear, Norm, Ops, Shape};
+use crate::ops::{Act, Embedding, Heads, Linear, Norm, Ops, Take};
 
 /// Largest head dimension: that of the buffer in which a head is rotated.
 pub const MAX_HEAD_DIM: usize = 512;
@@ -99,10 +99,7 @@ pub fn forward<O: Ops>(o: &mut O, c: &DecoderConfig, embeddings: &O::V) -> Resul
         x = layer(o, c, i, &x)?;
     }
     o.stage("head");
-    let Shape::Tokens { n, .. } = o.shape(&x) else {
-        unreachable!("a layer maps tokens to tokens");
-    };
-    let x = o.slice_tokens(&x, n - 1, 1)?;
+    let x = o.take_tokens(&x, Take::Last(1))?;
     let x = o.rms_norm(&x, &norm(c, "norm".into()))?;
     let name = if c.tied { "embed" } else { "head" };
     o.linear(&x, &linear(name.into(), c.hidden, c.vocab, false), None)

@@ -6,7 +6,7 @@
 //! are neither loaded nor run.
 
 use crate::error::{Error, Result};
-use crate::ops::{Act, Conv, Heads, Linear, Norm, Ops, Shape};
+use crate::ops::{Act, Conv, Heads, Linear, Norm, Ops, Take};
 
 /// Numbers of a vision transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,10 +94,7 @@ pub fn forward<O: Ops>(o: &mut O, c: &VitConfig, pixels: &O::V) -> Result<O::V> 
         x = layer(o, c, &format!("layers.{i}"), &x)?;
     }
     if c.class_token {
-        let Shape::Tokens { n, .. } = o.shape(&x) else {
-            unreachable!("a layer maps tokens to tokens");
-        };
-        x = o.slice_tokens(&x, 1, n - 1)?;
+        x = o.take_tokens(&x, Take::After(1))?;
     }
     Ok(x)
 }

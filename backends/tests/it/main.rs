@@ -1,8 +1,10 @@
 //! Integration tests: one binary, a module a topic.
 
 mod checkpoint;
+mod conformance;
 mod hub;
 mod image;
+mod onnx;
 mod parity;
 mod strictness;
 mod text;

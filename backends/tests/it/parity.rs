@@ -1,5 +1,9 @@
-//! Parity of the candle engine with timm and transformers: encoder features,
+//! Parity of every engine with timm and transformers: encoder features,
 //! projected visual tokens, last-position logits and greedy tokens.
+//!
+//! candle is tried with every instruction set that the machine has. ONNX
+//! Runtime is tried where its library is found; where it has to be there, the
+//! environment says so with `VLMBENCH_REQUIRE_ONNXRUNTIME`.
 //!
 //! References are computed in f32 by `tools/fixtures/checkpoint_fixtures.py`
 //! from the same files.
@@ -22,9 +26,9 @@ const ENCODER_TOLERANCE: f32 = 5e-5;
 /// Largest error of logits and projected features relative to their maximum.
 const RELATIVE_TOLERANCE: f32 = 1e-3;
 /// Positions of the KV cache in these tests.
-const CONTEXT: usize = 64;
+pub const CONTEXT: usize = 64;
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/checkpoints")
         .join(name)
@@ -52,19 +56,50 @@ fn pixels(path: &Path) -> Pixels {
     }
 }
 
+/// An engine, and the instruction set of its kernels if it lets us choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine {
+    backend: &'static str,
+    simd: Option<Level>,
+}
+
+/// candle as it runs by default.
+pub const CANDLE: Engine = Engine {
+    backend: "candle",
+    simd: None,
+};
+
+/// Every engine there is here.
+pub fn engines() -> Vec<Engine> {
+    let levels = Level::available().map(|level| Engine {
+        simd: Some(level),
+        ..CANDLE
+    });
+    let mut engines: Vec<Engine> = levels.collect();
+    let runtime = Engine {
+        backend: "onnxruntime",
+        simd: None,
+    };
+    let options = EngineOptions::new("cpu", Precision::F32, 1);
+    match backend::open(runtime.backend, &options) {
+        Ok(_) => engines.push(runtime),
+        Err(e) if std::env::var_os("VLMBENCH_REQUIRE_ONNXRUNTIME").is_some() => panic!("{e}"),
+        Err(e) => eprintln!("not tried: {e}"),
+    }
+    engines
+}
+
 pub fn load(
     recipe: &Recipe,
     source: &dyn WeightSource,
     precision: Precision,
-    simd: Option<Level>,
+    engine: Engine,
 ) -> Box<dyn LoadedModel> {
     let options = EngineOptions {
-        device: "cpu".into(),
-        precision,
-        threads: 1,
-        simd,
+        simd: engine.simd,
+        ..EngineOptions::new("cpu", precision, 1)
     };
-    let engine = backend::open("candle", &options).unwrap();
+    let engine = backend::open(engine.backend, &options).unwrap();
     let inventory = Inventory::of(recipe).unwrap();
     engine
         .load(recipe, &inventory, source, LoadOptions { context: CONTEXT })
@@ -72,19 +107,19 @@ pub fn load(
 }
 
 pub fn open(name: &str) -> (Recipe, Box<dyn LoadedModel>) {
-    open_at(name, None)
+    open_on(name, CANDLE)
 }
 
-fn open_at(name: &str, simd: Option<Level>) -> (Recipe, Box<dyn LoadedModel>) {
+fn open_on(name: &str, engine: Engine) -> (Recipe, Box<dyn LoadedModel>) {
     let folder = fixture(name);
     let recipe = recipe_from_folder(&folder).unwrap();
     let inventory = Inventory::of(&recipe).unwrap();
     let source = CheckpointSource::open(&folder, &recipe, &inventory).unwrap();
-    let model = load(&recipe, &source, Precision::F32, simd);
+    let model = load(&recipe, &source, Precision::F32, engine);
     (recipe, model)
 }
 
-fn largest(values: &[f32]) -> f32 {
+pub fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 
@@ -119,14 +154,14 @@ fn features(path: &Path) -> (usize, usize, Vec<f32>) {
 
 #[track_caller]
 fn check_encoder(checkpoint: &str, suffixes: &[&str]) {
-    for level in Level::available() {
-        check_encoder_at(level, checkpoint, suffixes);
+    for engine in engines() {
+        check_encoder_on(engine, checkpoint, suffixes);
     }
 }
 
 #[track_caller]
-fn check_encoder_at(level: Level, checkpoint: &str, suffixes: &[&str]) {
-    let (_, mut model) = open_at(checkpoint, Some(level));
+fn check_encoder_on(engine: Engine, checkpoint: &str, suffixes: &[&str]) {
+    let (_, mut model) = open_on(checkpoint, engine);
     let reference = fixture(checkpoint).parent().unwrap().join("reference");
     for suffix in suffixes {
         let encoded = model
@@ -138,7 +173,7 @@ fn check_encoder_at(level: Level, checkpoint: &str, suffixes: &[&str]) {
             largest(&expected) > 1.0,
             "a reference of zeros proves nothing"
         );
-        let what = format!("{checkpoint}{suffix} with {level}");
+        let what = format!("{checkpoint}{suffix} with {engine:?}");
         assert_close(
             &what,
             &model.read(&encoded).unwrap(),
@@ -180,18 +215,18 @@ fn clip_agrees_with_transformers() {
 
 #[track_caller]
 fn check_model(checkpoint: &str, suffixes: &[&str]) {
-    for level in Level::available() {
-        check_model_at(level, checkpoint, suffixes);
+    for engine in engines() {
+        check_model_on(engine, checkpoint, suffixes);
     }
 }
 
 #[track_caller]
-fn check_model_at(level: Level, checkpoint: &str, suffixes: &[&str]) {
-    let (recipe, mut model) = open_at(checkpoint, Some(level));
+fn check_model_on(engine: Engine, checkpoint: &str, suffixes: &[&str]) {
+    let (recipe, mut model) = open_on(checkpoint, engine);
     let reference = fixture(checkpoint).parent().unwrap().join("reference");
     for suffix in suffixes {
         let file = |name: &str| reference.join(format!("{name}{suffix}.npy"));
-        let what = |part: &str| format!("{checkpoint}{suffix} {part} with {level}");
+        let what = |part: &str| format!("{checkpoint}{suffix} {part} with {engine:?}");
         let mut images: Vec<Features> = Vec::new();
         if recipe.encoder.is_some() {
             let encoded = model.encode(&pixels(&file("input"))).unwrap();
@@ -261,7 +296,7 @@ fn seeded_weights_keep_activations_finite_and_alive() {
     recipe.decoder.as_mut().unwrap().config.layers = 24;
     let ids = [5, 9, -200, 11];
     for precision in [Precision::F32, Precision::Bf16] {
-        let mut model = load(&recipe, &SeededSource::new(1), precision, None);
+        let mut model = load(&recipe, &SeededSource::new(1), precision, CANDLE);
         let image = pixels(&fixture("fastvlm/reference/input.npy"));
         let encoded = model.encode(&image).unwrap();
         let read = model.read(&encoded).unwrap();

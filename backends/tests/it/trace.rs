@@ -12,7 +12,7 @@ use vlmbench_backends::text::PromptTokens;
 use vlmbench_backends::trace::{Observer, OpEvent};
 use vlmbench_backends::weights::{decoder_cost, encoder_cost, projector_cost};
 
-use crate::parity::{load, open};
+use crate::parity::{CANDLE, load, open};
 
 /// Where the image stands among the ids.
 const IMAGE: i64 = -200;
@@ -107,7 +107,7 @@ fn an_observed_run_equals_an_unobserved_one() {
 fn what_is_reported_is_what_was_counted_beforehand() {
     for precision in [Precision::F32, Precision::Bf16] {
         let (recipe, _) = fastvlm();
-        let mut model = load(&recipe, &SeededSource::new(3), precision, None);
+        let mut model = load(&recipe, &SeededSource::new(3), precision, CANDLE);
         let watcher = Watcher::default();
         model.observe(Some(Box::new(watcher.clone()))).unwrap();
         let (_, seen) = run(model.as_mut(), recipe.resolution, &watcher);

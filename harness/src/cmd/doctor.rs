@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use vlmbench_backends::backend::{BACKENDS, DeviceEntry, EngineOptions, Precision, open};
 use vlmbench_backends::hub::HubOptions;
+use vlmbench_backends::onnxruntime::library::Library;
 use vlmbench_backends::recipe::{Recipe, Weights};
 use vlmbench_backends::weights::Inventory;
 
@@ -71,6 +72,9 @@ pub struct BackendState {
     pub version: Option<String>,
     /// Instruction set of its CPU kernels.
     pub simd: Option<String>,
+    /// The library that was loaded at run time, for an engine that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<Library>,
     /// Why it does not open on the CPU.
     pub error: Option<String>,
     /// Its devices, with what is missing.
@@ -167,27 +171,17 @@ fn diagnose(ctx: &Context) -> Diagnosis {
 
 fn backend_state(entry: &'static vlmbench_backends::backend::BackendEntry) -> BackendState {
     // Opening the engine is the proof that it works.
-    let opened = open(
-        entry.name,
-        &EngineOptions {
-            device: "cpu".into(),
-            precision: Precision::F32,
-            threads: 1,
-            simd: None,
-        },
-    );
-    let (version, simd, error) = match opened {
-        Ok(backend) => {
-            let facts = backend.facts();
-            (Some(facts.version.clone()), Some(facts.simd.clone()), None)
-        }
-        Err(error) => (None, None, Some(chain(&error))),
+    let opened = open(entry.name, &EngineOptions::new("cpu", Precision::F32, 1));
+    let (facts, error) = match opened {
+        Ok(backend) => (Some(backend.facts().clone()), None),
+        Err(error) => (None, Some(chain(&error))),
     };
     BackendState {
         name: entry.name,
         about: entry.about,
-        version,
-        simd,
+        version: facts.as_ref().map(|f| f.version.clone()),
+        simd: facts.as_ref().map(|f| f.simd.clone()),
+        library: facts.and_then(|f| f.library),
         error,
         devices: (entry.devices)(),
     }
@@ -333,7 +327,7 @@ fn text(d: &Diagnosis) -> String {
     for backend in &d.backends {
         line(match (&backend.version, &backend.error) {
             (Some(version), _) => format!(
-                "  {} {version}: {}, {} kernels",
+                "  {} {version}: {}, kernels: {}",
                 backend.name,
                 backend.about,
                 backend.simd.as_deref().unwrap_or("scalar")
@@ -344,6 +338,10 @@ fn text(d: &Diagnosis) -> String {
                 error.as_deref().unwrap_or("unknown")
             ),
         });
+        if let Some(library) = &backend.library {
+            line(format!("    library  {}", library.path.display()));
+            line(format!("    built for {}", library.providers.join(", ")));
+        }
         for device in &backend.devices {
             let state = device.missing.as_deref();
             let state = state.map_or_else(|| "ready".into(), |why| format!("missing: {why}"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use vlmbench_backends::backend::{EngineFacts, EngineOptions, Level, Precision};
+use vlmbench_backends::backend::{EngineFacts, EngineOptions, Level, Precision, Settings};
 use vlmbench_reports::record::LatencySample;
 use vlmbench_reports::stats::Estimate;
 use vlmbench_reports::summary::Figure;
@@ -15,9 +15,7 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
 use crate::measure::clock::Monotonic;
-use crate::measure::latency::{
-    Earlier, Observer, RepeatError, Repetition, Workload as Inputs, repeat,
-};
+use crate::measure::latency::{Earlier, Observer, Party, Repetition, Workload as Inputs, repeat};
 use crate::measure::memory;
 use crate::measure::session::{Load, Session};
 use crate::model_ref;
@@ -75,6 +73,16 @@ pub struct EngineArgs {
     /// avx512-bf16 or amx-bf16 [default: the best of the machine]
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<String>,
+    /// What ONNX Runtime may do to a graph before it runs it: disabled, basic, extended or all
+    #[arg(long, value_name = "LEVEL", default_value = "all")]
+    pub graph_optimization: String,
+    /// Have ONNX Runtime give activations' memory back after each run, in place of keeping it in an arena
+    #[arg(long)]
+    pub no_arena: bool,
+    /// Which graphs of a folder that has several to run, as in their names: q4, int8, quantized, ...
+    /// [default: those of the precision]
+    #[arg(long, value_name = "V")]
+    pub graph_variant: Option<String>,
 }
 
 impl EngineArgs {
@@ -82,11 +90,15 @@ impl EngineArgs {
     pub fn options(&self) -> Result<EngineOptions, Failure> {
         let threads = self.threads.unwrap_or_else(machine::usable_threads);
         machine::use_threads(threads.max(1));
+        let precision = self.precision.parse::<Precision>()?;
         Ok(EngineOptions {
-            device: self.device.clone(),
-            precision: self.precision.parse::<Precision>()?,
-            threads,
             simd: self.simd.as_deref().map(str::parse::<Level>).transpose()?,
+            onnxruntime: Settings {
+                optimization: self.graph_optimization.parse()?,
+                arena: !self.no_arena,
+                variant: self.graph_variant.clone(),
+            },
+            ..EngineOptions::new(&self.device, precision, threads)
         })
     }
 
@@ -166,8 +178,12 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         context: cost.context,
         hub: &ctx.hub,
     };
-    let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
-    let inputs = Inputs::new(&session, &latency, 0)?;
+    let session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
+    let mut parties = [Party {
+        workload: Inputs::new(&session, &latency, 0)?,
+        session,
+        earlier: Earlier::default(),
+    }];
     let mut progress = Progress {
         ctx,
         model: &recipe.name,
@@ -176,19 +192,11 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         samples: Vec::new(),
     };
     let clock = Monotonic::start();
-    let done = repeat(
-        &mut session,
-        &inputs,
-        &latency,
-        &Earlier::default(),
-        &clock,
-        &mut progress,
-    );
-    done.map_err(|error| match error {
-        RepeatError::Measure(error) => Failure::Backend(*error.source),
-        RepeatError::Record(failure) => failure,
-    })?;
+    for ending in repeat(&mut parties, &latency, &clock, &mut progress)? {
+        ending.map_err(|error| Failure::Backend(*error.source))?;
+    }
     let samples = progress.samples;
+    let [Party { session, .. }] = &parties;
     bar.finish_and_clear();
     let of = |figure: Figure| -> Vec<f64> { samples.iter().filter_map(|s| figure.of(s)).collect() };
     let (paper, user) = (of(Figure::TtftPaper), of(Figure::TtftUser));
@@ -236,7 +244,7 @@ impl Observer for Progress<'_> {
         }
     }
 
-    fn record(&mut self, r: Repetition) -> Result<(), Failure> {
+    fn record(&mut self, _: usize, r: Repetition) -> Result<(), Failure> {
         let kind = if r.warm_up { "warm-up" } else { "repetition" };
         let message = format!("{}: {kind} {}", self.model, r.iteration + 1);
         self.bar.set_message(message);

@@ -4,6 +4,7 @@
 pub mod completions;
 pub mod doctor;
 pub mod encode;
+pub mod export;
 pub mod generate;
 pub mod latency;
 pub mod list;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use vlmbench_backends::onnxruntime::library;
 
 use crate::config::Configs;
 use crate::context::{Context, hub_options};
@@ -53,6 +55,10 @@ pub struct Global {
     /// Never use the network
     #[arg(long, global = true)]
     pub offline: bool,
+    /// ONNX Runtime's shared library, for that engine [default: ORT_DYLIB_PATH, or the one in the active
+    /// Python's onnxruntime wheel]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
     /// When to colour diagnostics
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorChoice,
@@ -90,8 +96,10 @@ pub enum Command {
     Encode(encode::Args),
     /// Answer a question about an image
     Generate(generate::Args),
-    /// Compare a model's outputs with reference tensors
+    /// Compare a model's outputs with reference tensors, or with another engine's
     Verify(verify::Args),
+    /// Write a model as ONNX graphs
+    Export(export::Args),
     /// Score answers made elsewhere
     Score(score::Args),
     /// Write tables and pictures over finished runs
@@ -132,6 +140,10 @@ pub fn main() -> Exit {
 }
 
 fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
+    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
+    if let Some(path) = cli.global.onnxruntime.or(named.map(PathBuf::from)) {
+        library::set_path(path);
+    }
     let ctx = Context {
         configs: Configs::new(cli.global.configs.as_deref())?,
         hub: hub_options(|name| std::env::var(name).ok(), cli.global.offline),
@@ -147,6 +159,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Encode(args) => encode::run(args, &ctx),
         Command::Generate(args) => generate::run(args, &ctx),
         Command::Verify(args) => verify::run(args, &ctx),
+        Command::Export(args) => export::run(args, &ctx),
         Command::Score(args) => score::run(args, &ctx),
         Command::Report(args) => report::run(args, &ctx),
         Command::Completions(args) => completions::run(args, &ctx),
@@ -169,7 +182,7 @@ fn long_version() -> &'static str {
 fn after_help() -> String {
     format!(
         "{}\n\nEnvironment: NO_COLOR, RUST_LOG; Hugging Face's HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, \
-         HF_TOKEN, HF_HUB_OFFLINE.",
+         HF_TOKEN, HF_HUB_OFFLINE; ONNX Runtime's ORT_DYLIB_PATH.",
         Exit::help()
     )
 }

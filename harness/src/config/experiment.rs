@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vlmbench_backends::backend::Precision;
+use vlmbench_backends::backend::{Precision, Settings};
 
 use super::ConfigError;
 
@@ -25,8 +25,11 @@ pub struct ExperimentFile {
     pub devices: Option<Vec<String>>,
     /// Precisions; `[f32]` by default.
     pub precisions: Option<Vec<Precision>>,
-    /// Worker threads; all cores that the process may use by default.
+    /// Worker threads, of every engine; all cores that the process may use by
+    /// default.
     pub threads: Option<usize>,
+    /// Settings of ONNX Runtime's sessions; its own defaults by default.
+    pub onnxruntime: Option<Settings>,
     /// Seed of synthetic inputs; 0 by default.
     pub seed: Option<u64>,
     /// Latency workload; absent: latency is not measured.
@@ -147,8 +150,11 @@ pub struct Experiment {
     pub devices: Vec<String>,
     /// Precisions, at least one.
     pub precisions: Vec<Precision>,
-    /// Worker threads, at least 1.
+    /// Worker threads of every engine, at least 1.
     pub threads: usize,
+    /// Settings of ONNX Runtime's sessions, if it is one of the engines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<Settings>,
     /// Seed of synthetic inputs.
     pub seed: u64,
     /// Latency workload.
@@ -252,11 +258,15 @@ impl Experiment {
             devices: or(only(&flags.device).or(file.devices), "cpu"),
             precisions: file.precisions.unwrap_or_else(|| vec![Precision::F32]),
             threads: flags.threads.or(file.threads).unwrap_or(cores),
+            onnxruntime: None,
             seed: file.seed.unwrap_or(0),
             latency: file.latency.map(Latency::from_file),
             quality: file.quality.map(Quality::from_file),
             published: file.published,
         };
+        if experiment.backends.iter().any(|name| name == "onnxruntime") {
+            experiment.onnxruntime = Some(file.onnxruntime.unwrap_or_default());
+        }
         if let (Some(quality), Some(limit)) = (&mut experiment.quality, flags.limit) {
             for suite in &mut quality.suites {
                 suite.limit = Some(limit);

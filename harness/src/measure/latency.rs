@@ -121,7 +121,7 @@ impl Workload {
 
 /// `tokens` ids below `vocab`, none of them the image token, with the image
 /// sentinel after the first half.
-fn prompt_ids(
+pub(super) fn prompt_ids(
     tokens: usize,
     vocab: usize,
     image_token: Option<u32>,
@@ -213,73 +213,120 @@ pub trait Observer {
         Ok(true)
     }
 
-    /// After each repetition.
-    fn record(&mut self, repetition: Repetition) -> Result<(), Failure>;
+    /// After each repetition, of the party with this index.
+    fn record(&mut self, party: usize, repetition: Repetition) -> Result<(), Failure>;
 }
 
-impl<F: FnMut(Repetition) -> Result<(), Failure>> Observer for F {
-    fn record(&mut self, repetition: Repetition) -> Result<(), Failure> {
-        self(repetition)
+impl<F: FnMut(usize, Repetition) -> Result<(), Failure>> Observer for F {
+    fn record(&mut self, party: usize, repetition: Repetition) -> Result<(), Failure> {
+        self(party, repetition)
+    }
+}
+
+/// A model to be measured.
+pub struct Party {
+    /// The model.
+    pub session: Session,
+    /// What it is asked.
+    pub workload: Workload,
+    /// What was measured of it before.
+    pub earlier: Earlier,
+}
+
+/// How a party's measurement ended: its first failed request, if one failed.
+pub type Ending = Result<(), PhaseError>;
+
+/// A party in the course of the measurement.
+struct Running<'a> {
+    party: &'a mut Party,
+    rule: StopRule<'a>,
+    iteration: u32,
+    ending: Ending,
+}
+
+impl Running<'_> {
+    /// One repetition; a party whose request fails is done.
+    fn once(
+        &mut self,
+        index: usize,
+        warm_up: Option<u32>,
+        clock: &dyn Clock,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Failure> {
+        let Party {
+            session, workload, ..
+        } = &mut *self.party;
+        let (stages, ttft_user_ns) = match workload.once(session, clock) {
+            Ok(measured) => measured,
+            Err(error) => {
+                self.ending = Err(error);
+                return Ok(());
+            }
+        };
+        let repetition = Repetition {
+            iteration: warm_up.unwrap_or(self.iteration),
+            warm_up: warm_up.is_some(),
+            stages,
+            ttft_user_ns,
+        };
+        if warm_up.is_none() {
+            self.rule.count(repetition.seconds());
+            self.iteration += 1;
+        }
+        observer.record(index, repetition)
     }
 }
 
 /// Warms up, then repeats until the stop rule holds or `observer` ends it.
 /// Every repetition is handed to `observer` as soon as it is measured.
+///
+/// Several parties are measured alternately, the one that begins taking turns,
+/// until the rule holds for all of them: whatever slows the machine for a
+/// while slows all. The time budget is one party's times their number.
 pub fn repeat(
-    session: &mut Session,
-    workload: &Workload,
+    parties: &mut [Party],
     latency: &Latency,
-    earlier: &Earlier,
     clock: &dyn Clock,
     observer: &mut dyn Observer,
-) -> Result<(), RepeatError> {
-    let mut rule = StopRule::start(latency, clock, earlier.seconds.clone());
-    if rule.done(clock) {
-        return Ok(());
-    }
-    // The seconds of the repetition; `None` if the observer ended it before.
-    let mut once = |iteration, warm_up| -> Result<Option<f64>, RepeatError> {
-        if !observer.go().map_err(RepeatError::Record)? {
-            return Ok(None);
-        }
-        let (stages, ttft_user_ns) = workload
-            .once(session, clock)
-            .map_err(RepeatError::Measure)?;
-        let repetition = Repetition {
-            iteration,
-            warm_up,
-            stages,
-            ttft_user_ns,
-        };
-        let seconds = repetition.seconds();
-        observer.record(repetition).map_err(RepeatError::Record)?;
-        Ok(Some(seconds))
+) -> Result<Vec<Ending>, Failure> {
+    let shared = Latency {
+        budget_seconds: latency.budget_seconds * parties.len() as f64,
+        ..latency.clone()
     };
-    for i in 0..latency.warm_up {
-        if once(i, true)?.is_none() {
-            return Ok(());
+    let mut running: Vec<Running<'_>> = (parties.iter_mut())
+        .map(|party| Running {
+            rule: StopRule::start(&shared, clock, party.earlier.seconds.clone()),
+            iteration: party.earlier.iterations.last().map_or(0, |last| last + 1),
+            ending: Ok(()),
+            party,
+        })
+        .collect();
+    let going = |r: &Running<'_>| r.ending.is_ok() && !r.rule.done(clock);
+    let mut round = 0;
+    while running.iter().any(going) {
+        let warm_up = (round < latency.warm_up).then_some(round);
+        if round == latency.warm_up {
+            // The budget is for what counts.
+            running
+                .iter_mut()
+                .for_each(|r| r.rule.started = clock.now());
         }
+        let n = running.len();
+        for turn in 0..n {
+            let index = (turn + round as usize) % n;
+            let r = &mut running[index];
+            let enough = r.iteration >= latency.max_iterations;
+            if r.ending.is_err() || (warm_up.is_none() && enough) {
+                continue;
+            }
+            if !observer.go()? {
+                return Ok(running.into_iter().map(|r| r.ending).collect());
+            }
+            r.once(index, warm_up, clock, observer)?;
+        }
+        round += 1;
     }
-    // The budget is for what counts.
-    rule.started = clock.now();
-    let mut iteration = earlier.iterations.last().map_or(0, |last| last + 1);
-    while !rule.done(clock) {
-        let Some(seconds) = once(iteration, false)? else {
-            return Ok(());
-        };
-        rule.count(seconds);
-        iteration += 1;
-    }
-    Ok(())
-}
-
-/// Why repetition stopped early.
-#[derive(Debug)]
-pub enum RepeatError {
-    /// The request failed: an outcome of the case.
-    Measure(PhaseError),
-    /// Recording failed: the end of the run.
-    Record(Failure),
+    Ok(running.into_iter().map(|r| r.ending).collect())
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Measuring: the clock, the memory mark, a loaded model with its tokenizer,
-//! the repetition of a latency request until its median is known, the
+//! agreement of outputs, the repetition of a latency request until its median is known, the
 //! machine's peak, and where the time of a request goes beside it.
 //!
 //! Nothing here knows run folders; [`crate::run`] records what this measures.
 
+pub mod agreement;
 pub mod clock;
 pub mod latency;
 pub mod memory;

@@ -9,6 +9,7 @@ use vlmbench_backends::backend::{
 use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
 use vlmbench_backends::generate::Runner;
 use vlmbench_backends::hub::{Download, HubOptions};
+use vlmbench_backends::onnx::published::{self, GraphSource};
 use vlmbench_backends::recipe::{Recipe, Weights};
 use vlmbench_backends::text::{HfTokenizer, PlaceholderTokenizer, Tokenizer};
 use vlmbench_backends::weights::{Inventory, Part, WeightSource};
@@ -35,6 +36,54 @@ pub struct Load<'a> {
     pub hub: &'a HubOptions,
 }
 
+/// A recipe with its weights found and checked, nothing loaded yet.
+pub struct Weighed {
+    /// The recipe, with what only its files know.
+    pub recipe: Recipe,
+    /// The parameters of its networks.
+    pub inventory: Inventory,
+    /// Where they come from.
+    pub source: Box<dyn WeightSource>,
+    /// The folder they lie in, unless they are seeded.
+    pub folder: Option<WeightsFolder>,
+}
+
+impl Weighed {
+    /// Finds the weights of `recipe`, fetching them if they are on the hub;
+    /// `observe` hears of downloads.
+    pub fn open(
+        recipe: &Recipe,
+        hub: &HubOptions,
+        observe: &mut dyn FnMut(Download<'_>),
+    ) -> Result<Weighed, Failure> {
+        let mut recipe = recipe.clone();
+        let folder = weights_folder(&recipe.weights, hub, observe)?;
+        if let Some(folder) = &folder {
+            adopt(&mut recipe, &folder.dir);
+        }
+        let inventory = Inventory::of(&recipe)?;
+        let graphs = folder.as_ref().and_then(|f| published::graphs(&f.dir));
+        let source: Box<dyn WeightSource> = match (&recipe.weights, &folder) {
+            (_, Some(_)) if let Some(graphs) = graphs => Box::new(GraphSource::new(graphs)),
+            (_, Some(folder)) => {
+                Box::new(CheckpointSource::open(&folder.dir, &recipe, &inventory)?)
+            }
+            (Weights::Seeded(seed), None) => Box::new(SeededSource::new(*seed)),
+            (_, None) => {
+                return Err(Failure::Internal(
+                    "weights that are not seeded have no folder".into(),
+                ));
+            }
+        };
+        Ok(Weighed {
+            recipe,
+            inventory,
+            source,
+            folder,
+        })
+    }
+}
+
 /// A loaded model with all that requests need.
 pub struct Session {
     /// The model.
@@ -58,27 +107,18 @@ impl Session {
         observe: &mut dyn FnMut(Download<'_>),
     ) -> Result<Session, Failure> {
         let engine = backend::open(load.backend, load.options)?;
-        let mut recipe = load.recipe.clone();
         let options = LoadOptions {
             context: load.context,
         };
-        let found = weights_folder(&recipe.weights, load.hub, observe)?;
-        if let Some(folder) = &found {
-            adopt(&mut recipe, &folder.dir);
-        }
-        let inventory = Inventory::of(&recipe)?;
-        let source: Box<dyn WeightSource> = match (&recipe.weights, &found) {
-            (_, Some(folder)) => {
-                Box::new(CheckpointSource::open(&folder.dir, &recipe, &inventory)?)
-            }
-            (Weights::Seeded(seed), None) => Box::new(SeededSource::new(*seed)),
-            (_, None) => {
-                return Err(Failure::Internal(
-                    "weights that are not seeded have no folder".into(),
-                ));
-            }
-        };
-        let model = engine.load(&recipe, &inventory, source.as_ref(), options)?;
+        let weighed = Weighed::open(load.recipe, load.hub, observe)?;
+        let (mut recipe, found) = (weighed.recipe, weighed.folder);
+        let model = engine.load(
+            &recipe,
+            &weighed.inventory,
+            weighed.source.as_ref(),
+            options,
+        )?;
+        drop(weighed.source);
         let lacks = |f: &&WeightsFolder| !f.dir.join(TOKENIZER).is_file();
         let no_tokenizer = found.as_ref().filter(lacks).map(|f| f.dir.clone());
         let tokenizer: Box<dyn Tokenizer> = match &found {
@@ -136,7 +176,19 @@ impl Session {
 
     /// What the engine really uses, for a record.
     pub fn used(&self) -> Used {
+        let settings = self.engine.onnxruntime.as_ref().map(|s| {
+            let variant = s.variant.iter().map(|v| ("variant", v.clone()));
+            let optimization = s.optimization.name().to_owned();
+            let all = [
+                ("graph_optimization", optimization),
+                ("arena", s.arena.to_string()),
+            ];
+            let all = all.into_iter().chain(variant);
+            all.map(|(name, value)| (name.to_owned(), value)).collect()
+        });
         Used {
+            engine: Some(format!("{} {}", self.engine.engine, self.engine.version)),
+            settings: settings.unwrap_or_default(),
             threads: u32::try_from(self.engine.threads).ok(),
             device: self.engine.device.clone(),
             dtype: self.engine.precision.to_string(),

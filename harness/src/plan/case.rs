@@ -127,6 +127,18 @@ impl Case {
         }
     }
 
+    /// Whether another case measures the latency of the same thing on another
+    /// engine.
+    pub fn rivals(&self, other: &Case) -> bool {
+        let quality = |case: &Case| matches!(case.workload, Workload::Quality(_));
+        let asked = |case: &Case| (case.options.device.clone(), case.options.precision);
+        !quality(self)
+            && self.backend != other.backend
+            && self.workload == other.workload
+            && (&self.model, self.resolution) == (&other.model, other.resolution)
+            && asked(self) == asked(other)
+    }
+
     /// Why the case does not run.
     pub fn reason(&self) -> Option<&str> {
         match &self.state {
@@ -148,7 +160,7 @@ pub(super) fn build(
     let recipe = variant.recipe.as_ref().ok();
     let workload = workload(asked, experiment, recipe);
     let label = recipe.map_or_else(|| last_component(model), |r| r.name.clone());
-    let options = engine.options(experiment.threads);
+    let options = engine.options(experiment);
     Case {
         id: id(&workload, &label, engine, variant.resolution),
         model: model.to_owned(),

@@ -108,6 +108,22 @@ impl Plan {
         Ok(value)
     }
 
+    /// Cases that are measured together, by index: those of a latency workload
+    /// that differ in nothing but the engine, alternately; every other alone.
+    pub fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (index, case) in self.cases.iter().enumerate() {
+            let group = groups
+                .iter_mut()
+                .find(|group| self.cases[group[0]].rivals(case));
+            match group {
+                Some(group) => group.push(index),
+                None => groups.push(vec![index]),
+            }
+        }
+        groups
+    }
+
     /// Case ids in order.
     pub fn ids(&self) -> Vec<String> {
         self.cases.iter().map(|c| c.id.to_string()).collect()
@@ -136,12 +152,10 @@ pub(crate) struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    pub(crate) fn options(&self, threads: usize) -> EngineOptions {
+    pub(crate) fn options(&self, experiment: &Experiment) -> EngineOptions {
         EngineOptions {
-            device: self.device.to_owned(),
-            precision: self.precision,
-            threads,
-            simd: None,
+            onnxruntime: experiment.onnxruntime.clone().unwrap_or_default(),
+            ..EngineOptions::new(self.device, self.precision, experiment.threads)
         }
     }
 }

@@ -1,33 +1,43 @@
-//! A latency case: every repetition becomes a record.
+//! Latency cases: every repetition becomes a record. Cases that differ only in
+//! the engine are measured alternately.
 
+use vlmbench_backends::generate::PhaseError;
 use vlmbench_reports::record::{LatencySample, Record};
 use vlmbench_reports::summary::ttft_paper_ns;
 
-use super::{CaseError, Execution};
+use super::{Execution, Failed};
 use crate::config::experiment::Latency;
-use crate::error::chain;
-use crate::measure::latency::{Earlier, RepeatError, Repetition, Workload, repeat};
+use crate::error::{Failure, chain};
+use crate::measure::latency::{Earlier, Party, Repetition, Workload, repeat};
 use crate::measure::session::Session;
 use crate::plan::Case;
 
 impl Execution<'_> {
+    /// Measures `cases`, of one workload, on their loaded models; how each
+    /// ended.
     pub(super) fn latency(
         &mut self,
-        case: &Case,
+        cases: &[&Case],
         latency: &Latency,
-        session: &mut Session,
-    ) -> Result<(), CaseError> {
-        let id = case.id.to_string();
-        let workload = Workload::new(session, latency, self.experiment.seed)?;
-        let earlier = self.earlier(&id);
+        sessions: Vec<Session>,
+    ) -> Result<Vec<Result<(), Failed>>, Failure> {
+        let mut parties = Vec::new();
+        for (case, session) in cases.iter().zip(sessions) {
+            parties.push(Party {
+                workload: Workload::new(&session, latency, self.experiment.seed)?,
+                session,
+                earlier: self.earlier(case.id.as_str()),
+            });
+        }
         let clock = self.clock;
         let launch = self.progress.launch;
-        let mut record = |r: Repetition| {
+        let mut record = |party: usize, r: Repetition| {
             let kind = if r.warm_up { "warm-up" } else { "repetition" };
+            let id = cases[party].id.to_string();
             self.bar
                 .set_message(format!("{id}: {kind} {}", r.iteration + 1));
             self.append(&Record::Latency(LatencySample {
-                case: id.clone(),
+                case: id,
                 launch,
                 iteration: r.iteration,
                 warm_up: r.warm_up,
@@ -35,14 +45,12 @@ impl Execution<'_> {
                 ttft_user_ns: r.ttft_user_ns,
             }))
         };
-        let done = repeat(session, &workload, latency, &earlier, &clock, &mut record);
-        done.map_err(|error| match error {
-            RepeatError::Record(failure) => CaseError::Fatal(failure),
-            RepeatError::Measure(error) => CaseError::Failed {
-                stage: error.phase.name(),
-                error: chain(error.source.as_ref()),
-            },
-        })
+        let endings = repeat(&mut parties, latency, &clock, &mut record)?;
+        let failed = |error: PhaseError| Failed {
+            stage: error.phase.name(),
+            error: chain(error.source.as_ref()),
+        };
+        Ok(endings.into_iter().map(|e| e.map_err(failed)).collect())
     }
 
     /// What an earlier launch measured of a case.

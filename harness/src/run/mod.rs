@@ -21,24 +21,26 @@ use crate::config::Experiment;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
+use crate::measure::agreement::{Check, Outputs, Tolerances};
 use crate::measure::clock::{Monotonic, timestamp};
 use crate::measure::memory;
 use crate::measure::session::{Load, Session, recorded_stages};
 use crate::plan::{Case, CaseState, Plan, Ready, Workload};
 
-/// Why a case did not come to its end.
-#[derive(Debug)]
-pub(crate) enum CaseError {
-    /// An outcome of the case.
-    Failed { stage: &'static str, error: String },
-    /// The run itself cannot go on.
-    Fatal(Failure),
+/// Why a case did not come to its end: an outcome of the case. What the run
+/// itself cannot survive is a [`Failure`].
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    stage: &'static str,
+    error: String,
 }
 
-impl From<Failure> for CaseError {
-    fn from(failure: Failure) -> CaseError {
-        CaseError::Fatal(failure)
-    }
+/// A case that can run, with its place in the plan.
+#[derive(Clone, Copy)]
+struct Runnable<'a> {
+    index: usize,
+    case: &'a Case,
+    ready: &'a Ready,
 }
 
 /// A run in progress.
@@ -102,9 +104,9 @@ pub fn execute(
         clock: Monotonic::start(),
     };
     execution.publish(plan)?;
-    for (index, case) in plan.cases.iter().enumerate() {
-        execution.case(case, index, plan.cases.len())?;
-        execution.bar.inc(1);
+    for group in plan.groups() {
+        execution.group(plan, &group)?;
+        execution.bar.inc(group.len() as u64);
     }
     execution.bar.finish_and_clear();
     Ok(())
@@ -132,57 +134,97 @@ impl Execution<'_> {
         Ok(())
     }
 
-    fn case(&mut self, case: &Case, index: usize, total: usize) -> Result<(), Failure> {
-        let id = case.id.to_string();
-        let before = self.progress.finished.get(&id).cloned();
-        if before == Some(CaseOutcome::Ok) {
-            self.say(index, total, &id, "done before");
+    /// Runs cases that are measured together.
+    fn group(&mut self, plan: &Plan, group: &[usize]) -> Result<(), Failure> {
+        let total = plan.cases.len();
+        let mut runnable = Vec::new();
+        for &index in group {
+            let case = &plan.cases[index];
+            let before = self.progress.finished.get(case.id.as_str());
+            if before == Some(&CaseOutcome::Ok) {
+                self.say(index, total, case.id.as_str(), "done before");
+                continue;
+            }
+            let outcome = match &case.state {
+                CaseState::Ready(ready) => {
+                    runnable.push(Runnable { index, case, ready });
+                    continue;
+                }
+                CaseState::Failed { error } => CaseOutcome::Failed {
+                    stage: "plan".into(),
+                    error: error.clone(),
+                },
+                CaseState::Skipped { reason } => CaseOutcome::Skipped {
+                    reason: reason.clone(),
+                },
+            };
+            // What is skipped again for the same reason is on record already.
+            let known = matches!(outcome, CaseOutcome::Skipped { .. }) && before == Some(&outcome);
+            self.end(index, total, case, outcome, None, known)?;
+        }
+        if runnable.is_empty() {
             return Ok(());
         }
-        self.bar.set_message(id.clone());
-        let mut failed_samples = 0;
-        let outcome = match &case.state {
-            CaseState::Failed { error } => CaseOutcome::Failed {
-                stage: "plan".into(),
-                error: error.clone(),
-            },
-            CaseState::Skipped { reason } => CaseOutcome::Skipped {
-                reason: reason.clone(),
-            },
-            CaseState::Ready(ready) => {
-                memory::release();
-                memory::reset_peak();
-                match self.measure(case, ready) {
-                    Ok(failed) => {
-                        failed_samples = failed;
-                        CaseOutcome::Ok
-                    }
-                    Err(CaseError::Failed { stage, error }) => CaseOutcome::Failed {
-                        stage: stage.into(),
-                        error,
-                    },
-                    Err(CaseError::Fatal(failure)) => return Err(failure),
+        memory::release();
+        memory::reset_peak();
+        let endings = self.measure(&runnable)?;
+        // Two models in memory have one peak between them.
+        let peak = match runnable.len() {
+            1 => memory::peak_bytes(),
+            _ => None,
+        };
+        for (Runnable { index, case, .. }, ending) in runnable.into_iter().zip(endings) {
+            match ending {
+                Ok(0) => self.end(index, total, case, CaseOutcome::Ok, peak, false)?,
+                Ok(samples) => {
+                    let text = format!("{samples} samples failed");
+                    self.say(index, total, case.id.as_str(), &text);
+                    self.close(case, CaseOutcome::Ok, peak)?;
+                }
+                Err(Failed { stage, error }) => {
+                    let stage = stage.into();
+                    let outcome = CaseOutcome::Failed { stage, error };
+                    self.end(index, total, case, outcome, peak, false)?;
                 }
             }
-        };
+        }
+        Ok(())
+    }
+
+    /// Says how a case ended and records it, unless it is `known`.
+    fn end(
+        &mut self,
+        index: usize,
+        total: usize,
+        case: &Case,
+        outcome: CaseOutcome,
+        peak_rss_bytes: Option<u64>,
+        known: bool,
+    ) -> Result<(), Failure> {
         let text = match &outcome {
-            CaseOutcome::Ok if failed_samples > 0 => format!("{failed_samples} samples failed"),
             CaseOutcome::Ok => "ok".to_owned(),
             CaseOutcome::Failed { stage, error } => format!("failed in {stage}: {error}"),
             CaseOutcome::Skipped { reason } => format!("skipped: {reason}"),
         };
-        self.say(index, total, &id, &text);
-        // What is skipped again for the same reason is on record already.
-        if matches!(outcome, CaseOutcome::Skipped { .. }) && before.as_ref() == Some(&outcome) {
-            return Ok(());
+        self.say(index, total, case.id.as_str(), &text);
+        match known {
+            true => Ok(()),
+            false => self.close(case, outcome, peak_rss_bytes),
         }
-        self.writer.append(&Record::CaseEnd(CaseEnd {
-            case: id,
+    }
+
+    fn close(
+        &mut self,
+        case: &Case,
+        outcome: CaseOutcome,
+        peak_rss_bytes: Option<u64>,
+    ) -> Result<(), Failure> {
+        self.append(&Record::CaseEnd(CaseEnd {
+            case: case.id.to_string(),
             outcome,
-            peak_rss_bytes: case.ready().and_then(|_| memory::peak_bytes()),
+            peak_rss_bytes,
             ended_at: timestamp(),
-        }))?;
-        Ok(())
+        }))
     }
 
     /// A line about a case; above the bar on a terminal, plain elsewhere.
@@ -195,41 +237,123 @@ impl Execution<'_> {
         }
     }
 
-    /// Measures a case; returns how many samples failed.
-    fn measure(&mut self, case: &Case, ready: &Ready) -> Result<usize, CaseError> {
+    /// Measures cases together; how many samples of each failed, or how it
+    /// failed itself.
+    fn measure(&mut self, group: &[Runnable<'_>]) -> Result<Vec<Result<usize, Failed>>, Failure> {
+        let all = |failed: Failed| vec![Err(failed); group.len()];
+        let needed: u64 = group.iter().map(|r| r.ready.cost.memory_bytes()).sum();
         let available = machine::report().usable_memory_bytes();
-        if let Some(error) = memory::shortage(ready.cost.memory_bytes(), available) {
-            return Err(CaseError::Failed {
-                stage: "load",
-                error,
-            });
+        if let Some(error) = memory::shortage(needed, available) {
+            let stage = "load";
+            return Ok(all(Failed { stage, error }));
         }
+        if let Some(failed) = self.disagreement(group) {
+            return Ok(all(failed));
+        }
+        let opened: Vec<Result<Session, Failed>> = group.iter().map(|r| self.open(r)).collect();
+        let mut sessions = Vec::new();
+        let mut cases = Vec::new();
+        for (r, session) in group.iter().zip(&opened) {
+            let Ok(session) = session else { continue };
+            if !self.progress.case(r.case.id.as_str()).described {
+                let facts = self.facts(r.case, r.ready, session);
+                self.append(&Record::Case(facts))?;
+            }
+            cases.push(r.case);
+        }
+        let mut endings = Vec::new();
+        for session in opened {
+            endings.push(session.map(|session| sessions.push(session)).map(|()| 0));
+        }
+        let measured = match cases.first().map(|case| &case.workload) {
+            None => Vec::new(),
+            Some(Workload::EncoderLatency(latency) | Workload::EndToEndLatency(latency)) => {
+                let done = self.latency(&cases, latency, sessions)?;
+                done.into_iter().map(|e| e.map(|()| 0)).collect()
+            }
+            Some(Workload::Quality(quality)) => {
+                let mut done = Vec::new();
+                for (case, mut session) in cases.iter().zip(sessions) {
+                    done.push(self.quality(case, quality, &mut session)?);
+                }
+                done
+            }
+        };
+        let loaded = endings.iter_mut().filter(|e| e.is_ok());
+        for (ending, measured) in loaded.zip(measured) {
+            *ending = measured;
+        }
+        Ok(endings)
+    }
+
+    /// Loads a case's model.
+    fn open(&self, r: &Runnable<'_>) -> Result<Session, Failed> {
         let load = Load {
-            recipe: &ready.recipe,
-            backend: &case.backend,
-            options: &case.options,
-            context: ready.cost.context,
+            recipe: &r.ready.recipe,
+            backend: &r.case.backend,
+            options: &r.case.options,
+            context: r.ready.cost.context,
             hub: &self.ctx.hub,
         };
-        let mut observe = self
-            .ctx
-            .terminal
-            .downloads(&self.ctx.terminal.spinner("".into()));
-        let mut session =
-            Session::open(&load, &mut observe).map_err(|failure| CaseError::Failed {
-                stage: "load",
-                error: crate::error::chain(&failure),
-            })?;
-        if !self.progress.case(case.id.as_str()).described {
-            let facts = self.facts(case, ready, &session);
-            self.append(&Record::Case(facts))?;
+        let terminal = &self.ctx.terminal;
+        let mut observe = terminal.downloads(&terminal.spinner("".into()));
+        Session::open(&load, &mut observe).map_err(|failure| Failed {
+            stage: "load",
+            error: crate::error::chain(&failure),
+        })
+    }
+
+    /// Why engines that are to be compared must not be: they compute different
+    /// things, or one of them nothing. Every engine is compared with the first.
+    fn disagreement(&self, group: &[Runnable<'_>]) -> Option<Failed> {
+        let (first, others) = group.split_first()?;
+        if others.is_empty() {
+            return None;
         }
-        match &case.workload {
-            Workload::EncoderLatency(latency) | Workload::EndToEndLatency(latency) => {
-                self.latency(case, latency, &mut session).map(|()| 0)
+        let name = |r: &Runnable<'_>| r.case.backend.clone();
+        let terminal = &self.ctx.terminal;
+        let outputs = |r: &Runnable<'_>, fed: Option<&Outputs>| {
+            self.bar
+                .set_message(format!("{}: outputs of {}", r.case.id, r.case.backend));
+            let mut observe = terminal.downloads(&terminal.spinner("".into()));
+            let (recipe, options) = (&r.ready.recipe, &r.case.options);
+            let hub = &self.ctx.hub;
+            Outputs::of(recipe, &r.case.backend, options, hub, fed, &mut observe).map_err(
+                |failure| Failed {
+                    stage: "load",
+                    error: format!("{}: {}", r.case.backend, crate::error::chain(&failure)),
+                },
+            )
+        };
+        let tolerances = Tolerances::new(first.case.options.precision, None);
+        let theirs = match outputs(first, None) {
+            Ok(theirs) => theirs,
+            Err(failed) => return Some(failed),
+        };
+        for other in others {
+            let ours = match outputs(other, Some(&theirs)) {
+                Ok(ours) => ours,
+                Err(failed) => return Some(failed),
+            };
+            let checks = ours.against(&name(first), &theirs, &tolerances);
+            let off: Vec<String> = checks
+                .iter()
+                .filter(|c| !c.ok)
+                .map(Check::verdict)
+                .collect();
+            if !off.is_empty() {
+                return Some(Failed {
+                    stage: "verify",
+                    error: format!(
+                        "{} and {} differ, so their times are not compared: {}",
+                        name(first),
+                        name(other),
+                        off.join("; ")
+                    ),
+                });
             }
-            Workload::Quality(quality) => self.quality(case, quality, &mut session),
         }
+        None
     }
 
     fn append(&mut self, record: &Record) -> Result<(), Failure> {

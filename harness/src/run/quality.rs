@@ -20,7 +20,7 @@ use vlmbench_suites::{
     Sample, SampleScore, Suite, SuiteError,
 };
 
-use super::{CaseError, Execution};
+use super::{Execution, Failed};
 use crate::error::{Failure, chain};
 use crate::measure::clock::{Monotonic, Stopwatch};
 use crate::measure::session::Session;
@@ -33,31 +33,23 @@ struct SampleError {
 }
 
 impl Execution<'_> {
+    /// Asks a suite's samples; how many failed, or why the case did.
     pub(super) fn quality(
         &mut self,
         case: &Case,
         quality: &QualityCase,
         session: &mut Session,
-    ) -> Result<usize, CaseError> {
-        let data = |failure: Failure| CaseError::Failed {
-            stage: "data",
-            error: chain(&failure),
+    ) -> Result<Result<usize, Failed>, Failure> {
+        let dataset = match self.dataset(quality, session) {
+            Ok(dataset) => dataset,
+            Err(failure) => {
+                return Ok(Err(Failed {
+                    stage: "data",
+                    error: chain(&failure),
+                }));
+            }
         };
-        session.require_tokenizer().map_err(data)?;
-        let selection = &quality.suite;
-        let split = selection.split.as_deref();
-        let mut quiet = |_: vlmbench_backends::hub::Download<'_>| {};
-        let path = (selection.data)
-            .locate(&selection.spec, split, &self.ctx.hub, &mut quiet)
-            .map_err(data)?;
-        let options = OpenOptions {
-            split: selection.split.clone(),
-            limit: selection.limit,
-            ..OpenOptions::default()
-        };
-        let opened = Dataset::open(&selection.spec, &path, &options);
-        let dataset = opened.map_err(|e| data(e.into()))?;
-        let suite = Suite::new(&selection.spec, &selection.profile).map_err(Failure::from)?;
+        let suite = Suite::new(&quality.suite.spec, &quality.suite.profile)?;
 
         let id = case.id.to_string();
         let done = self.progress.case(&id).samples;
@@ -88,7 +80,22 @@ impl Execution<'_> {
                     .set_message(format!("{id}: sample {answered}/{total}"));
             }
         }
-        Ok(failed)
+        Ok(Ok(failed))
+    }
+
+    /// The samples to ask, and that the model can be asked in words.
+    fn dataset(&self, quality: &QualityCase, session: &Session) -> Result<Dataset, Failure> {
+        session.require_tokenizer()?;
+        let selection = &quality.suite;
+        let split = selection.split.as_deref();
+        let mut quiet = |_: vlmbench_backends::hub::Download<'_>| {};
+        let path = (selection.data).locate(&selection.spec, split, &self.ctx.hub, &mut quiet)?;
+        let options = OpenOptions {
+            split: selection.split.clone(),
+            limit: selection.limit,
+            ..OpenOptions::default()
+        };
+        Ok(Dataset::open(&selection.spec, &path, &options)?)
     }
 
     fn sample(

@@ -132,6 +132,13 @@ pub struct StageCost {
 /// What was really used, as the backend reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
+    /// Engine with the version of its library; `None` in runs of before it was
+    /// recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// The engine's settings by name, where it has any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Worker threads.
     pub threads: Option<u32>,
     /// Device.

@@ -105,6 +105,8 @@ pub fn facts(encoder: &str, resolution: u32, visual_tokens: u32) -> CaseFacts {
         ]),
         activation_peak_bytes: Some(1 << 20),
         used: Used {
+            engine: Some("candle 0.11".into()),
+            settings: BTreeMap::new(),
             threads: Some(2),
             device: "cpu".into(),
             dtype: "f32".into(),

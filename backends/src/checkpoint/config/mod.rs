@@ -18,6 +18,7 @@ use super::{CheckpointError, WeightFiles};
 use crate::error::Result;
 use crate::image::ImagePolicy;
 use crate::nets::ProjectorConfig;
+use crate::onnx::published;
 use crate::recipe::{self, Decoder, Encoder, Recipe, Weights};
 use crate::text::PromptTemplate;
 use decoder::Kind;
@@ -104,7 +105,11 @@ pub fn recipe_from_folder(folder: &Path) -> Result<Recipe> {
         .into());
     };
     let config = json::read(&path)?;
-    let files = WeightFiles::open(folder)?;
+    // Graphs in place of weights: nothing to look into but the configuration.
+    let files = match published::graphs(folder) {
+        Some(_) => WeightFiles::none(folder),
+        None => WeightFiles::open(folder)?,
+    };
     let context = Context {
         config: config.root(),
         preprocessor: image::preprocessor(folder)?,

@@ -1,8 +1,9 @@
-//! `vlmbench verify MODEL --reference DIR`: outputs against reference tensors.
+//! `vlmbench verify MODEL`: outputs against reference tensors
+//! (`--reference DIR`), or against another engine's on the same input
+//! (`--against BACKEND`).
 //!
-//! The error of an output is relative: the largest absolute difference over
-//! the largest absolute value of the reference. The tolerances are those of
-//! f32 parity between engines; half precision gets what its rounding needs.
+//! The tolerances are those of f32 parity between engines; half precision gets
+//! what its rounding needs.
 
 mod reference;
 
@@ -10,13 +11,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use vlmbench_backends::backend::EngineOptions;
 use vlmbench_reports::table::{Align, Column, Table};
 
-use self::reference::{Check, Reference, Tolerances};
+use self::reference::Reference;
 use super::Format;
 use super::latency::EngineArgs;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
+use crate::measure::agreement::{Check, Outputs, Tolerances};
 use crate::measure::session::{Load, Session};
 
 /// Arguments of `verify`.
@@ -27,8 +30,12 @@ pub struct Args {
     /// Folder with output.npy and the input it belongs to: input.npy (pixels) for a vision encoder,
     /// input_ids.npy for a decoder, both for a vision-language model; optionally image_features.npy and
     /// greedy_ids.npy. Further references have a suffix: input_S.npy, output_S.npy, ...
-    #[arg(long, value_name = "DIR")]
-    pub reference: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "against")]
+    pub reference: Option<PathBuf>,
+    /// Engine to compare with, stage by stage, on a synthetic photograph and prompt; tokens that it chooses are
+    /// fed to both
+    #[arg(long, value_name = "B")]
+    pub against: Option<String>,
     /// What to run it on
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -45,7 +52,9 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Verified<'a> {
     model: &'a str,
-    layout: &'a str,
+    /// Recognised checkpoint layout, where references were compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<String>,
     checks: &'a [Check],
     ok: bool,
 }
@@ -54,36 +63,41 @@ struct Verified<'a> {
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let options = args.engine.options()?;
     let recipe = args.engine.recipe(&args.model, ctx)?;
-    let suffixes = suffixes(&args.reference)?;
-    let mut references = Vec::new();
-    for suffix in suffixes {
-        references.push(Reference::read(&args.reference, &suffix)?);
-    }
-    let mut context = 0;
-    for reference in &references {
-        context = context.max(reference.positions(&recipe)?);
-    }
-    let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
-    let load = Load {
-        recipe: &recipe,
-        backend: &args.engine.backend,
-        options: &options,
-        context,
-        hub: &ctx.hub,
-    };
-    let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
     let tolerances = Tolerances::new(options.precision, args.tolerance);
     let mut checks = Vec::new();
-    for reference in &references {
-        bar.set_message(format!("reference {}", reference.suffix));
-        reference.compare(&mut session, &tolerances, &mut checks)?;
+    let mut layout = None;
+    if let Some(folder) = &args.reference {
+        let load = Load {
+            recipe: &recipe,
+            backend: &args.engine.backend,
+            options: &options,
+            context: 0,
+            hub: &ctx.hub,
+        };
+        layout = Some(references(folder, load, &tolerances, ctx, &mut checks)?);
     }
-    bar.finish_and_clear();
+    if let Some(other) = &args.against {
+        let bar = ctx.terminal.spinner(String::new());
+        let outputs = |backend: &str, options, fed: Option<&Outputs>| {
+            bar.set_message(format!("{} on {backend}", recipe.name));
+            let observe = &mut ctx.terminal.downloads(&bar);
+            Outputs::of(&recipe, backend, options, &ctx.hub, fed, observe)
+        };
+        // An instruction set is asked of one engine, not of both.
+        let plain = EngineOptions {
+            simd: None,
+            ..options.clone()
+        };
+        let theirs = outputs(other, &plain, None)?;
+        let ours = outputs(&args.engine.backend, &options, Some(&theirs))?;
+        bar.finish_and_clear();
+        checks.extend(ours.against(other, &theirs, &tolerances));
+    }
     let ok = checks.iter().all(|c| c.ok);
     match args.format {
         Format::Json => ctx.print_json(&Verified {
             model: &recipe.name,
-            layout: &session.facts().weights.layout,
+            layout,
             checks: &checks,
             ok,
         })?,
@@ -93,6 +107,33 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         true => Outcome::Done,
         false => Outcome::Mismatch,
     })
+}
+
+/// Compares with every reference of a folder; the checkpoint's layout.
+fn references(
+    folder: &Path,
+    mut load: Load<'_>,
+    tolerances: &Tolerances,
+    ctx: &Context,
+    checks: &mut Vec<Check>,
+) -> Result<String, Failure> {
+    let mut references = Vec::new();
+    for suffix in suffixes(folder)? {
+        references.push(Reference::read(folder, &suffix)?);
+    }
+    for reference in &references {
+        load.context = load.context.max(reference.positions(load.recipe)?);
+    }
+    let bar = ctx
+        .terminal
+        .spinner(format!("loading {}", load.recipe.name));
+    let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
+    for reference in &references {
+        bar.set_message(format!("reference {}", reference.suffix));
+        reference.compare(&mut session, tolerances, checks)?;
+    }
+    bar.finish_and_clear();
+    Ok(session.facts().weights.layout.clone())
 }
 
 /// Suffixes `S` of every `input_S.npy` and `input_ids_S.npy`, sorted, the empty one first.

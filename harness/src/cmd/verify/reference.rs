@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use serde::Serialize;
-use vlmbench_backends::backend::{Features, Precision};
+use vlmbench_backends::backend::Features;
 use vlmbench_backends::generate::PromptInput;
 use vlmbench_backends::image::Pixels;
 use vlmbench_backends::npy::{Array, read_f32, read_i64};
@@ -13,52 +12,8 @@ use vlmbench_backends::sampling::argmax;
 use vlmbench_backends::text::IMAGE_SENTINEL;
 
 use crate::error::Failure;
+use crate::measure::agreement::{Check, Tolerances};
 use crate::measure::session::Session;
-
-/// Relative error allowed on features in f32.
-const FEATURES_F32: f64 = 5e-5;
-/// Relative error allowed on logits in f32.
-const LOGITS_F32: f64 = 1e-3;
-/// Relative error allowed in half precision: rounding of 8 significant bits,
-/// carried through some tens of layers.
-const HALF: f64 = 5e-2;
-
-/// One comparison.
-#[derive(Debug, Serialize)]
-pub(super) struct Check {
-    /// Suffix of the reference files; empty for none.
-    pub(super) suffix: String,
-    /// `features`, `image_features`, `logits` or `greedy_ids`.
-    pub(super) output: &'static str,
-    pub(super) shape: Vec<usize>,
-    pub(super) max_abs_error: Option<f64>,
-    pub(super) relative_error: Option<f64>,
-    pub(super) tolerance: Option<f64>,
-    pub(super) ok: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) note: Option<String>,
-}
-
-/// Relative errors to allow.
-pub(super) struct Tolerances {
-    features: f64,
-    logits: f64,
-    /// Whether generated ids must be equal; rounding in half precision may
-    /// turn a near tie.
-    exact_ids: bool,
-}
-
-impl Tolerances {
-    pub(super) fn new(precision: Precision, given: Option<f64>) -> Tolerances {
-        let exact = precision == Precision::F32;
-        let or = |f32s: f64| given.unwrap_or(if exact { f32s } else { HALF });
-        Tolerances {
-            features: or(FEATURES_F32),
-            logits: or(LOGITS_F32),
-            exact_ids: exact,
-        }
-    }
-}
 
 /// Preprocessed pixels `(1, 3, H, W)`.
 fn read_pixels(path: &Path) -> Result<Pixels, Failure> {
@@ -187,8 +142,16 @@ impl Reference {
             .map_err(|e| Failure::Backend(*e.source))?;
         let mut logits = session.model.prefill(&prompt, &images)?;
         let shape = self.output.shape.clone();
-        let reference = Some(self.output.data.clone());
-        checks.push(self.check("logits", shape, &logits, reference, tolerances.logits));
+        let reference = Some(self.output.data.as_slice());
+        let allowed = tolerances.logits;
+        checks.push(Check::numbers(
+            &self.suffix,
+            "logits",
+            shape,
+            &logits,
+            reference,
+            allowed,
+        ));
         if let Some(expected) = &self.greedy_ids {
             let mut got = Vec::new();
             for step in 0..expected.len() {
@@ -198,7 +161,7 @@ impl Reference {
                 let Some(id) = argmax(&logits) else { break };
                 got.push(id);
             }
-            checks.push(self.check_ids(expected, &got, tolerances));
+            checks.push(Check::ids(&self.suffix, expected, &got, tolerances));
         }
         Ok(())
     }
@@ -214,70 +177,14 @@ impl Reference {
     ) -> Result<Check, Failure> {
         let got = session.model.read(features)?;
         let reference = rows(expected, features.tokens, features.dim);
-        Ok(self.check(output, expected.shape.clone(), &got, reference, tolerance))
-    }
-
-    fn check(
-        &self,
-        output: &'static str,
-        shape: Vec<usize>,
-        got: &[f32],
-        reference: Option<Vec<f32>>,
-        tolerance: f64,
-    ) -> Check {
-        let fitting = reference.filter(|r| r.len() == got.len());
-        let error = fitting.as_ref().map(|reference| {
-            let pairs = || got.iter().zip(reference);
-            let off = pairs().map(|(a, b)| f64::from((a - b).abs()));
-            // A NaN anywhere must not pass as a small error.
-            let max = off.fold(
-                0.0,
-                |m: f64, v| if v.is_nan() { f64::NAN } else { m.max(v) },
-            );
-            let scale = reference
-                .iter()
-                .fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
-            (max, max / scale.max(f64::MIN_POSITIVE))
-        });
-        let nan = got.iter().any(|v| !v.is_finite());
-        Check {
-            suffix: self.suffix.clone(),
+        Ok(Check::numbers(
+            &self.suffix,
             output,
-            note: match (&error, nan) {
-                (None, _) => Some(format!("the model gives {} values", got.len())),
-                (_, true) => Some("the model gives non-finite values".into()),
-                _ => None,
-            },
-            max_abs_error: error.map(|e| e.0),
-            relative_error: error.map(|e| e.1),
-            tolerance: Some(tolerance),
-            ok: !nan && error.is_some_and(|(_, relative)| relative <= tolerance),
-            shape,
-        }
-    }
-
-    fn check_ids(&self, expected: &[i64], got: &[u32], tolerances: &Tolerances) -> Check {
-        let equal = expected
-            .iter()
-            .zip(got)
-            .take_while(|(e, g)| **e == i64::from(**g))
-            .count();
-        let same = equal == expected.len();
-        Check {
-            suffix: self.suffix.clone(),
-            output: "greedy_ids",
-            shape: vec![expected.len()],
-            max_abs_error: None,
-            relative_error: None,
-            tolerance: None,
-            ok: same || !tolerances.exact_ids,
-            note: (!same).then(|| {
-                format!(
-                    "{equal} of {} tokens are equal, then they part",
-                    expected.len()
-                )
-            }),
-        }
+            expected.shape.clone(),
+            &got,
+            reference.as_deref(),
+            tolerance,
+        ))
     }
 }
 

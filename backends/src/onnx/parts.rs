@@ -1,0 +1,261 @@
+//! The graphs of a recipe, with the inputs and outputs that transformers.js
+//! and Optimum give the same networks.
+//!
+//! Floats enter and leave as f32 whatever the precision, but for the KV cache,
+//! which has the graph's own.
+
+use super::graph::{Attr, Axis, GraphBuilder, scalar};
+use super::ops::{DecoderInputs, OnnxOps, Value, cast};
+use super::proto::Scalar;
+use crate::backend::Precision;
+use crate::error::Result;
+use crate::nets::{DecoderConfig, EncoderConfig, decoder, projector};
+use crate::ops::Shape;
+use crate::params::ParamSpec;
+use crate::recipe::Recipe;
+use crate::weights::{Inventory, Part};
+
+/// A mask's value where a position must not be seen: far below any score, and
+/// finite, so that a row without any visible position is not NaN.
+const HIDDEN: f32 = -3e38;
+/// The same in f16, whose range is small.
+const HIDDEN_F16: f32 = -6e4;
+/// Tokens that a decoder is traced with; the graph does not depend on it.
+const TRACED: usize = 2;
+
+const BATCH: Axis = Axis::Free("batch_size");
+const SEQUENCE: Axis = Axis::Free("sequence_length");
+const PAST: Axis = Axis::Free("past_sequence_length");
+const TOTAL: Axis = Axis::Free("total_sequence_length");
+
+/// Names of a decoder's cache inputs and outputs, as Optimum has them.
+pub fn cache_names(layers: usize) -> impl Iterator<Item = [String; 4]> {
+    (0..layers).map(|i| {
+        [
+            format!("past_key_values.{i}.key"),
+            format!("past_key_values.{i}.value"),
+            format!("present.{i}.key"),
+            format!("present.{i}.value"),
+        ]
+    })
+}
+
+fn specs(inventory: &Inventory, wanted: Part) -> &[ParamSpec] {
+    let part = inventory.parts.iter().find(|(part, _)| *part == wanted);
+    part.map_or(&[], |(_, specs)| specs)
+}
+
+/// `x`, an f32 input, in the graph's precision.
+fn enter(graph: &mut GraphBuilder, x: String) -> String {
+    match graph.precision() {
+        Precision::F32 => x,
+        other => cast(graph, &x, scalar(other)),
+    }
+}
+
+/// Declares `x` an f32 output.
+fn leave(graph: &mut GraphBuilder, x: &str, name: &str, axes: &[Axis]) {
+    let x = match graph.precision() {
+        Precision::F32 => x.to_owned(),
+        _ => cast(graph, x, Scalar::F32),
+    };
+    graph.output(&x, name, Scalar::F32, axes);
+}
+
+/// `pixel_values` to `image_features`: the encoder, and the projector after it
+/// if `projected`.
+pub fn vision(
+    recipe: &Recipe,
+    inventory: &Inventory,
+    precision: Precision,
+    projected: bool,
+) -> Result<GraphBuilder> {
+    let encoder = recipe.encoder()?;
+    let side = recipe.resolution;
+    let free = matches!(encoder.config, EncoderConfig::FastVit(_));
+    let sides = match free {
+        true => [Axis::Free("height"), Axis::Free("width")],
+        false => [Axis::Fixed(side); 2],
+    };
+    let mut graph = GraphBuilder::new("vision_encoder", precision);
+    let axes = [BATCH, Axis::Fixed(3), sides[0], sides[1]];
+    let pixels = graph.input("pixel_values", Scalar::F32, &axes);
+    let pixels = enter(&mut graph, pixels);
+    let shape = Shape::Map {
+        b: 1,
+        c: 3,
+        h: side,
+        w: side,
+    };
+    let mut ops = OnnxOps::new(&mut graph, Part::Vision, specs(inventory, Part::Vision));
+    let mut y = encoder
+        .config
+        .forward(&mut ops, &Value::map(pixels, shape))?;
+    let mut width = encoder.config.feature_dim();
+    if projected {
+        let c = recipe.projector()?;
+        let specs = specs(inventory, Part::Projector);
+        let mut ops = OnnxOps::new(&mut graph, Part::Projector, specs);
+        y = projector::forward(&mut ops, c, &y)?;
+        width = c.d_out;
+    }
+    let tokens = match free {
+        true => Axis::Free("image_tokens"),
+        false => Axis::Fixed(recipe.visual_tokens()?),
+    };
+    let axes = [BATCH, tokens, Axis::Fixed(width)];
+    leave(&mut graph, &y.name, "image_features", &axes);
+    Ok(graph)
+}
+
+/// `features` to `image_features`: the projector alone.
+pub fn projector(
+    recipe: &Recipe,
+    inventory: &Inventory,
+    precision: Precision,
+) -> Result<GraphBuilder> {
+    let c = recipe.projector()?;
+    let mut graph = GraphBuilder::new("projector", precision);
+    let axes = |width| [BATCH, Axis::Free("image_tokens"), Axis::Fixed(width)];
+    let x = graph.input("features", Scalar::F32, &axes(c.d_in));
+    let x = enter(&mut graph, x);
+    let shape = Shape::Tokens {
+        b: 1,
+        n: TRACED,
+        d: c.d_in,
+    };
+    let specs = specs(inventory, Part::Projector);
+    let mut ops = OnnxOps::new(&mut graph, Part::Projector, specs);
+    let y = projector::forward(&mut ops, c, &Value::tokens(x, shape))?;
+    leave(&mut graph, &y.name, "image_features", &axes(c.d_out));
+    Ok(graph)
+}
+
+/// `input_ids` to `inputs_embeds`.
+pub fn embed_tokens(
+    recipe: &Recipe,
+    inventory: &Inventory,
+    precision: Precision,
+) -> Result<GraphBuilder> {
+    let c = &recipe.decoder()?.config;
+    let mut graph = GraphBuilder::new("embed_tokens", precision);
+    let ids = graph.input("input_ids", Scalar::I64, &[BATCH, SEQUENCE]);
+    let specs = specs(inventory, Part::Decoder);
+    let mut ops = OnnxOps::new(&mut graph, Part::Decoder, specs).with_ids(ids);
+    let y = decoder::embed(&mut ops, c, &[0; TRACED])?;
+    let axes = [BATCH, SEQUENCE, Axis::Fixed(c.hidden)];
+    leave(&mut graph, &y.name, "inputs_embeds", &axes);
+    Ok(graph)
+}
+
+/// `inputs_embeds`, `attention_mask`, `position_ids` and the past to the
+/// `logits` of the last position and the present: prefill with a past of no
+/// positions, decode with one new position.
+pub fn decoder(
+    recipe: &Recipe,
+    inventory: &Inventory,
+    precision: Precision,
+) -> Result<GraphBuilder> {
+    let c = &recipe.decoder()?.config;
+    let mut graph = GraphBuilder::new("decoder_model_merged", precision);
+    let axes = [BATCH, SEQUENCE, Axis::Fixed(c.hidden)];
+    let embeddings = graph.input("inputs_embeds", Scalar::F32, &axes);
+    let visible = graph.input("attention_mask", Scalar::I64, &[BATCH, TOTAL]);
+    let positions = graph.input("position_ids", Scalar::I64, &[BATCH, SEQUENCE]);
+    let kv = scalar(precision);
+    let cache_axes = |length| {
+        let (heads, dim) = (Axis::Fixed(c.kv_heads), Axis::Fixed(c.head_dim));
+        [BATCH, heads, length, dim]
+    };
+    let mut past = Vec::new();
+    for [key, value, ..] in cache_names(c.layers) {
+        let mut input = |name: &str| graph.input(name, kv, &cache_axes(PAST));
+        past.push((input(&key), input(&value)));
+    }
+    graph.set_scope("positions");
+    let mask = causal_mask(&mut graph, c, &embeddings, &visible);
+    let (cos, sin) = rotary_angles(&mut graph, c, &positions);
+    let x = enter(&mut graph, embeddings);
+    let shape = Shape::Tokens {
+        b: 1,
+        n: TRACED,
+        d: c.hidden,
+    };
+    let specs = specs(inventory, Part::Decoder);
+    let mut ops = OnnxOps::new(&mut graph, Part::Decoder, specs);
+    ops.decoder = Some(DecoderInputs {
+        cos,
+        sin,
+        mask,
+        past,
+        present: Vec::new(),
+    });
+    let logits = decoder::forward(&mut ops, c, &Value::tokens(x, shape))?;
+    let present = ops.decoder.map(|d| d.present).unwrap_or_default();
+    let one = Axis::Fixed(1);
+    let axes = [BATCH, one, Axis::Fixed(c.vocab)];
+    leave(&mut graph, &logits.name, "logits", &axes);
+    for ([.., key, value], (keys, values)) in cache_names(c.layers).zip(present) {
+        graph.output(&keys, &key, kv, &cache_axes(TOTAL));
+        graph.output(&values, &value, kv, &cache_axes(TOTAL));
+    }
+    Ok(graph)
+}
+
+/// What is added to scores `(b, kv_heads, groups * n, past + n)`: nothing where
+/// `visible (b, past + n)` is not 0 and the position is not later than the
+/// query's.
+fn causal_mask(
+    graph: &mut GraphBuilder,
+    c: &DecoderConfig,
+    embeddings: &str,
+    visible: &str,
+) -> String {
+    let second = [("start", Attr::Int(1)), ("end", Attr::Int(2))];
+    let (zero, one) = (graph.int(0), graph.int(1));
+    let scalar_of = |graph: &mut GraphBuilder, x: &str| {
+        let length = graph.node("Shape", &[x], &second);
+        graph.node("Squeeze", &[&length], &[])
+    };
+    let new = scalar_of(graph, embeddings);
+    let total = scalar_of(graph, visible);
+    let past = graph.node("Sub", &[&total, &new], &[]);
+    let keys = graph.node("Range", &[&zero, &total, &one], &[]);
+    let queries = graph.node("Range", &[&past, &total, &one], &[]);
+    let column = graph.ints(&[1]);
+    let queries = graph.node("Unsqueeze", &[&queries, &column], &[]);
+    let causal = graph.node("GreaterOrEqual", &[&queries, &keys], &[]);
+    let visible = cast(graph, visible, Scalar::Bool);
+    let axes = graph.ints(&[1, 2]);
+    let visible = graph.node("Unsqueeze", &[&visible, &axes], &[]);
+    let seen = graph.node("And", &[&causal, &visible], &[]);
+    let nothing = graph.float(0.0);
+    let hidden = match graph.precision() {
+        Precision::F16 => HIDDEN_F16,
+        Precision::F32 | Precision::Bf16 => HIDDEN,
+    };
+    let hidden = graph.float(hidden);
+    let mask = graph.node("Where", &[&seen, &nothing, &hidden], &[]);
+    let groups = c.heads / c.kv_heads;
+    if groups == 1 {
+        return mask;
+    }
+    let repeats = graph.ints(&[1, 1, groups as i64, 1]);
+    graph.node("Tile", &[&mask, &repeats], &[])
+}
+
+/// Cosines and sines of `position * theta^(-2i / head_dim)`,
+/// `(b, n, 1, head_dim / 2)`, computed in f32.
+fn rotary_angles(graph: &mut GraphBuilder, c: &DecoderConfig, positions: &str) -> (String, String) {
+    let frequencies: Vec<f32> = (0..c.head_dim / 2)
+        .map(|i| 1.0 / c.rope_theta.powf(2.0 * i as f32 / c.head_dim as f32))
+        .collect();
+    let frequencies = graph.f32s(&frequencies);
+    let positions = cast(graph, positions, Scalar::F32);
+    let axes = graph.ints(&[2, 3]);
+    let positions = graph.node("Unsqueeze", &[&positions, &axes], &[]);
+    let angles = graph.node("Mul", &[&positions, &frequencies], &[]);
+    let cos = graph.node("Cos", &[&angles], &[]);
+    let sin = graph.node("Sin", &[&angles], &[]);
+    (enter(graph, cos), enter(graph, sin))
+}

@@ -1,0 +1,444 @@
+//! A recipe's graphs in ONNX Runtime.
+//!
+//! Of our own graphs encoder, projector, embedding table and decoder are
+//! sessions of their own, so that every phase of a request ends where it does
+//! on every engine. Published graphs have the projector in the encoder.
+
+use std::path::{Path, PathBuf};
+
+use ort::environment::Environment;
+use ort::session::SessionInputValue;
+use ort::value::DynValue;
+
+use super::graph::{Floats, Graph};
+use super::session::Settings;
+use crate::backend::{EngineFacts, Features, LoadOptions, LoadedModel, ModelFacts};
+use crate::error::{Error, Result};
+use crate::image::Pixels;
+use crate::nets::DecoderConfig;
+use crate::onnx::{self, GraphBuilder, Storage, parts::cache_names};
+use crate::recipe::Recipe;
+use crate::text::{PromptTokens, Segment};
+use crate::weights::{Inventory, WeightSource};
+
+/// Names of the graphs, in files and messages.
+const VISION: &str = "vision_encoder";
+const EMBED: &str = "embed_tokens";
+const DECODER: &str = "decoder_model_merged";
+const PROJECTOR: &str = "projector";
+
+/// The loaded graphs of a recipe.
+pub struct OnnxRuntimeModel {
+    recipe: Recipe,
+    facts: ModelFacts,
+    vision: Option<Graph>,
+    /// `None` as well where the encoder's graph has it inside.
+    projector: Option<Graph>,
+    decoder: Option<Decoder>,
+}
+
+/// A decoder's graphs and its cache.
+struct Decoder {
+    config: DecoderConfig,
+    embed: Graph,
+    forward: Graph,
+    /// Of every cache input and the output that follows it, in order.
+    cache_names: Vec<(String, String)>,
+    /// Keys and values of every layer, as the last run left them.
+    cache: Vec<DynValue>,
+    len: usize,
+    context: usize,
+}
+
+/// How graphs are loaded.
+pub(super) struct Loader<'a> {
+    /// The runtime.
+    pub environment: &'a Environment,
+    /// What it was opened for.
+    pub engine: &'a EngineFacts,
+    /// Session settings.
+    pub settings: &'a Settings,
+}
+
+impl Loader<'_> {
+    fn open(
+        &self,
+        path: &Path,
+        inputs: &[&str],
+        optional: &[&str],
+        outputs: &[&str],
+    ) -> Result<Graph> {
+        let threads = self.engine.threads;
+        let (environment, settings) = (self.environment, self.settings);
+        Graph::open(
+            environment,
+            path,
+            threads,
+            settings,
+            inputs,
+            optional,
+            outputs,
+        )
+    }
+
+    fn vision(&self, path: &Path) -> Result<Graph> {
+        let graph = self.open(path, &["pixel_values"], &[], &["image_features"])?;
+        graph.expect("pixel_values", &[None, Some(3), None, None])?;
+        Ok(graph)
+    }
+
+    fn decoder(
+        &self,
+        embed: &Path,
+        forward: &Path,
+        config: &DecoderConfig,
+        context: usize,
+    ) -> Result<Decoder> {
+        let embed = self.open(embed, &["input_ids"], &[], &["inputs_embeds"])?;
+        let names: Vec<[String; 4]> = cache_names(config.layers).collect();
+        let cache_names: Vec<(String, String)> = (names.into_iter())
+            .flat_map(|[k, v, new_k, new_v]| [(k, new_k), (v, new_v)])
+            .collect();
+        let mut inputs = vec!["inputs_embeds", "attention_mask"];
+        inputs.extend(cache_names.iter().map(|(past, _)| past.as_str()));
+        let mut outputs = vec!["logits"];
+        outputs.extend(cache_names.iter().map(|(_, present)| present.as_str()));
+        let forward = self.open(forward, &inputs, &["position_ids"], &outputs)?;
+        forward.expect("inputs_embeds", &[None, None, Some(config.hidden)])?;
+        let (heads, dim) = (Some(config.kv_heads), Some(config.head_dim));
+        for (past, _) in &cache_names {
+            forward.expect(past, &[None, heads, None, dim])?;
+        }
+        Ok(Decoder {
+            config: config.clone(),
+            embed,
+            forward,
+            cache_names,
+            cache: Vec::new(),
+            len: 0,
+            context,
+        })
+    }
+}
+
+/// Bytes of a model's file and of those beside it that hold its weights.
+fn file_bytes(model: &Path) -> u64 {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    size(model) + size(&beside(model))
+}
+
+/// The file of a model's weights, if they are not in its own.
+fn beside(model: &Path) -> PathBuf {
+    let mut name = model.as_os_str().to_owned();
+    name.push("_data");
+    name.into()
+}
+
+impl OnnxRuntimeModel {
+    /// Records the recipe's graphs, writes them with their weights to a
+    /// temporary folder, from where the runtime maps them, and loads them.
+    pub(super) fn record(
+        recipe: &Recipe,
+        inventory: &Inventory,
+        source: &dyn WeightSource,
+        options: LoadOptions,
+        loader: &Loader<'_>,
+    ) -> Result<OnnxRuntimeModel> {
+        let precision = loader.engine.precision;
+        let folder = tempfile::tempdir().map_err(|source| Error::Write {
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        let write = |name: &str, graph: GraphBuilder| -> Result<PathBuf> {
+            let path = folder.path().join(format!("{name}.onnx"));
+            onnx::write(graph, source, &path, Storage::Beside)?;
+            Ok(path)
+        };
+        let mut vision = None;
+        if recipe.encoder.is_some() {
+            let graph = onnx::vision(recipe, inventory, precision, false)?;
+            let path = write(VISION, graph)?;
+            vision = Some(loader.vision(&path)?);
+            remove(&path);
+        }
+        let mut projector = None;
+        if recipe.projector.is_some() {
+            let graph = onnx::projector(recipe, inventory, precision)?;
+            let path = write(PROJECTOR, graph)?;
+            projector = Some(loader.open(&path, &["features"], &[], &["image_features"])?);
+        }
+        let mut decoder = None;
+        if let Some(d) = &recipe.decoder {
+            let context = options.positions(&d.config)?;
+            let graph = onnx::embed_tokens(recipe, inventory, precision)?;
+            let embed = write(EMBED, graph)?;
+            let forward = write(DECODER, onnx::decoder(recipe, inventory, precision)?)?;
+            decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
+        }
+        let mut facts = facts(recipe, inventory, source, decoder.as_ref())?;
+        let parameters: u64 = facts.params.iter().map(|(_, n)| n).sum();
+        facts.param_bytes = parameters * precision.bytes() as u64;
+        Ok(OnnxRuntimeModel {
+            recipe: recipe.clone(),
+            facts,
+            vision,
+            projector,
+            decoder,
+        })
+    }
+
+    /// Loads the graphs that are in `folder` under their published names.
+    pub(super) fn published(
+        recipe: &Recipe,
+        inventory: &Inventory,
+        source: &dyn WeightSource,
+        folder: &Path,
+        options: LoadOptions,
+        loader: &Loader<'_>,
+    ) -> Result<OnnxRuntimeModel> {
+        let own = onnx::suffix(loader.engine.precision);
+        let suffix = match &loader.settings.variant {
+            Some(variant) => format!("_{variant}"),
+            None => own.to_owned(),
+        };
+        let file = |name: &str| folder.join(format!("{name}{suffix}.onnx"));
+        let found = |name: &str| match file(name) {
+            path if path.is_file() => Ok(path),
+            path => Err(Error::NoGraph {
+                found: listed(folder),
+                path,
+            }),
+        };
+        let mut bytes = 0;
+        let mut vision = None;
+        if recipe.encoder.is_some() {
+            let path = found(VISION)?;
+            vision = Some(loader.vision(&path)?);
+            bytes += file_bytes(&path);
+        }
+        let mut decoder = None;
+        if let Some(d) = &recipe.decoder {
+            let context = options.positions(&d.config)?;
+            let (embed, forward) = (found(EMBED)?, found(DECODER)?);
+            decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
+            bytes += file_bytes(&embed) + file_bytes(&forward);
+        }
+        let mut facts = facts(recipe, inventory, source, decoder.as_ref())?;
+        facts.param_bytes = bytes;
+        facts.projects_in_encode = recipe.projector.is_some();
+        Ok(OnnxRuntimeModel {
+            recipe: recipe.clone(),
+            facts,
+            vision,
+            projector: None,
+            decoder,
+        })
+    }
+}
+
+/// What holds of a model whoever made its graphs.
+fn facts(
+    recipe: &Recipe,
+    inventory: &Inventory,
+    source: &dyn WeightSource,
+    decoder: Option<&Decoder>,
+) -> Result<ModelFacts> {
+    let parts = inventory.parts.iter();
+    let params = parts.map(|(part, specs)| {
+        let elements = specs.iter().map(|s| s.elements() as u64);
+        (*part, elements.sum())
+    });
+    Ok(ModelFacts {
+        params: params.collect(),
+        param_bytes: 0,
+        visual_tokens: match &recipe.encoder {
+            Some(_) => recipe.visual_tokens()?,
+            None => 0,
+        },
+        projects_in_encode: false,
+        context: decoder.map_or(0, |d| d.context),
+        weights: source.info().clone(),
+    })
+}
+
+/// Names of the graphs in a folder.
+fn listed(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|n| n.ends_with(".onnx")).collect();
+    names.sort();
+    names.join(", ")
+}
+
+/// Deletes a model that was loaded and the weights beside it, before the next
+/// one is written; what the session still maps stays until it lets go. Where
+/// the system does not allow that, the temporary folder goes later.
+fn remove(model: &Path) {
+    for path in [model.to_path_buf(), beside(model)] {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// What the features are here.
+fn rows(f: &Features) -> Result<&Vec<f32>> {
+    f.value.downcast_ref().ok_or_else(|| Error::Shape {
+        op: "features",
+        name: "value".into(),
+        expected: "features of the onnxruntime engine".into(),
+        got: "another engine's".into(),
+    })
+}
+
+/// An output `(1, tokens, dim)` as features.
+fn features(what: &str, (shape, rows): Floats) -> Result<Features> {
+    match shape[..] {
+        [1, tokens, dim] | [tokens, dim] => Ok(Features {
+            tokens,
+            dim,
+            value: Box::new(rows),
+        }),
+        _ => Err(Error::Shape {
+            op: "features",
+            name: what.into(),
+            expected: "(1, tokens, dim)".into(),
+            got: format!("{shape:?}"),
+        }),
+    }
+}
+
+/// Runs a graph of one output.
+fn run_one(graph: &mut Graph, input: super::graph::Fed<'_>, output: &str) -> Result<Floats> {
+    let outputs = graph.run(vec![input], &[output])?;
+    graph.read(&outputs[0])
+}
+
+impl Decoder {
+    /// A cache of no positions.
+    fn clear(&mut self) -> Result<()> {
+        let shape = [1, self.config.kv_heads, 0, self.config.head_dim];
+        self.len = 0;
+        let names = self.cache_names.iter();
+        let empty = names.map(|(past, _)| self.forward.empty(past, &shape));
+        self.cache = empty.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Embeddings of token ids, row by row.
+    fn embed(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.config.vocab) {
+            return Err(Error::Shape {
+                op: "embed",
+                name: "embed".into(),
+                expected: format!("token ids below {}", self.config.vocab),
+                got: id.to_string(),
+            });
+        }
+        let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+        let input = self.embed.integers("input_ids", &[1, ids.len()], &ids)?;
+        let outputs = self.embed.run(vec![input], &["inputs_embeds"])?;
+        Ok(self.embed.read(&outputs[0])?.1)
+    }
+
+    /// Runs new positions and returns the last one's logits.
+    fn forward(&mut self, embeddings: &[f32]) -> Result<Vec<f32>> {
+        let n = embeddings.len() / self.config.hidden;
+        let total = self.len + n;
+        if total > self.context {
+            return Err(Error::ContextOverflow {
+                tokens: self.len,
+                new: n,
+                context: self.context,
+            });
+        }
+        let mask = vec![1; total];
+        let positions: Vec<i64> = (self.len as i64..total as i64).collect();
+        let graph = &self.forward;
+        let shape = [1, n, self.config.hidden];
+        let mut inputs = Vec::with_capacity(3 + self.cache.len());
+        inputs.push(graph.floats("inputs_embeds", &shape, embeddings)?);
+        inputs.push(graph.integers("attention_mask", &[1, total], &mask)?);
+        if graph.takes("position_ids") {
+            inputs.push(graph.integers("position_ids", &[1, n], &positions)?);
+        }
+        for ((past, _), value) in self.cache_names.iter().zip(&self.cache) {
+            inputs.push((past.into(), SessionInputValue::from(value)));
+        }
+        let mut outputs = vec!["logits"];
+        outputs.extend(self.cache_names.iter().map(|(_, present)| present.as_str()));
+        let mut values = self.forward.run(inputs, &outputs)?;
+        self.cache = values.split_off(1);
+        self.len = total;
+        let (_, mut logits) = self.forward.read(&values[0])?;
+        // Graphs that give the logits of every position: the last ones.
+        Ok(logits.split_off(logits.len().saturating_sub(self.config.vocab)))
+    }
+}
+
+impl LoadedModel for OnnxRuntimeModel {
+    fn facts(&self) -> &ModelFacts {
+        &self.facts
+    }
+
+    fn encode(&mut self, pixels: &Pixels) -> Result<Features> {
+        let encoder = self.recipe.encoder()?;
+        encoder.config.visual_tokens(pixels.height, pixels.width)?;
+        let graph = self.vision.as_mut().expect("a recipe's encoder is loaded");
+        let shape = [1, pixels.channels, pixels.height, pixels.width];
+        let input = graph.floats("pixel_values", &shape, &pixels.data)?;
+        features(VISION, run_one(graph, input, "image_features")?)
+    }
+
+    fn project(&mut self, input: &Features) -> Result<Features> {
+        self.recipe.projector()?;
+        let rows = rows(input)?;
+        let Some(graph) = &mut self.projector else {
+            // The encoder's graph has done it.
+            return Ok(Features {
+                value: Box::new(rows.clone()),
+                ..*input
+            });
+        };
+        let shape = [1, input.tokens, input.dim];
+        let input = graph.floats("features", &shape, rows)?;
+        features(PROJECTOR, run_one(graph, input, "image_features")?)
+    }
+
+    fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>> {
+        self.recipe.decoder()?;
+        let d = (self.decoder.as_mut()).expect("a recipe's decoder is loaded");
+        let tokens = prompt.total_len();
+        if tokens > d.context || tokens == 0 {
+            return Err(Error::ContextOverflow {
+                tokens,
+                new: 0,
+                context: d.context,
+            });
+        }
+        d.clear()?;
+        let mut embeddings = Vec::with_capacity(tokens * d.config.hidden);
+        for segment in prompt.segments() {
+            match segment {
+                Segment::Text(ids) => embeddings.extend(d.embed(ids)?),
+                Segment::Image { index, tokens } => {
+                    embeddings.extend(rows(Features::of(images, *index, *tokens)?)?);
+                }
+            }
+        }
+        d.forward(&embeddings)
+    }
+
+    fn decode(&mut self, token: u32) -> Result<Vec<f32>> {
+        self.recipe.decoder()?;
+        let d = (self.decoder.as_mut()).expect("a recipe's decoder is loaded");
+        let embedding = d.embed(&[token])?;
+        d.forward(&embedding)
+    }
+
+    fn read(&self, features: &Features) -> Result<Vec<f32>> {
+        rows(features).cloned()
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}

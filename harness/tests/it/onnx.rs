@@ -1,0 +1,262 @@
+//! ONNX on the built program: export, the second engine, both engines in one
+//! experiment, and files that are not what they should be.
+//!
+//! What needs ONNX Runtime's library is tried where it is found; where it has
+//! to be there, the environment says so with `VLMBENCH_REQUIRE_ONNXRUNTIME`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::shell::{arg, checkpoint, run, run_anywhere};
+
+const RUNTIME: [&str; 2] = ["--backend", "onnxruntime"];
+
+/// Whether the library is there.
+fn runtime() -> bool {
+    let found = run_anywhere(["doctor", "--format", "json"]).json(0);
+    let backends = found["backends"].as_array().unwrap();
+    let entry = backends.iter().find(|b| b["name"] == "onnxruntime");
+    let error = &entry.unwrap()["error"];
+    let required = std::env::var_os("VLMBENCH_REQUIRE_ONNXRUNTIME").is_some();
+    assert!(error.is_null() || !required, "{error}");
+    if !error.is_null() {
+        eprintln!("not tried: {error}");
+    }
+    error.is_null()
+}
+
+/// Exports the small vision-language model into `folder`.
+fn export(folder: &Path, more: &[&str]) -> Value {
+    let model = checkpoint("fastvlm/fast_vlm");
+    let mut args = vec![
+        "export",
+        arg(&model),
+        "--out",
+        arg(folder),
+        "--format",
+        "json",
+    ];
+    args.extend(more);
+    run_anywhere(args).json(0)
+}
+
+fn graph(folder: &Path, name: &str) -> PathBuf {
+    folder.join("onnx").join(format!("{name}.onnx"))
+}
+
+#[test]
+fn an_export_has_the_published_layout_and_says_what_it_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let exported = export(dir.path(), &["--precision", "f16"]);
+    assert_eq!(exported["precision"], "f16");
+    assert_eq!(exported["graphs"].as_array().unwrap().len(), 3);
+    for name in [
+        "vision_encoder_fp16",
+        "embed_tokens_fp16",
+        "decoder_model_merged_fp16",
+    ] {
+        assert!(graph(dir.path(), name).is_file(), "{name}");
+    }
+    assert!(dir.path().join("config.json").is_file());
+    let model = checkpoint("fastvlm/fast_vlm");
+    let file = dir.path().join("config.json");
+    run_anywhere(["export", arg(&model), "--out", arg(&file)]).fails(8, &["config.json"]);
+    run_anywhere(["export", "fastvithdd", "--out", arg(dir.path())]).fails(3, &["fastvithd"]);
+}
+
+#[test]
+fn graphs_are_no_weights_for_an_engine_that_needs_them() {
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), &[]);
+    run_anywhere(["latency", arg(dir.path()), "--iterations", "1"])
+        .fails(3, &["graphs", "--backend onnxruntime"]);
+}
+
+#[test]
+fn without_its_library_the_engine_says_how_to_get_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = dir.path().join("libonnxruntime.so");
+    let model = checkpoint("qwen2/qwen2");
+    let args = ["latency", arg(&model), "--backend", "onnxruntime"];
+    run_anywhere([&args[..], &["--onnxruntime", arg(&none)]].concat())
+        .fails(3, &["libonnxruntime.so", "pip install onnxruntime"]);
+    std::fs::write(&none, "not a library").unwrap();
+    run_anywhere([&args[..], &["--onnxruntime", arg(&none)]].concat())
+        .fails(3, &["libonnxruntime.so", "cannot be loaded"]);
+}
+
+#[test]
+fn engines_agree_stage_by_stage() {
+    if !runtime() {
+        return;
+    }
+    for (model, outputs) in [
+        ("mci3/timm-train", &["features"][..]),
+        ("qwen2/qwen2", &["logits", "decode_logits", "greedy_ids"]),
+        (
+            "llava/published",
+            &[
+                "features",
+                "image_features",
+                "logits",
+                "decode_logits",
+                "greedy_ids",
+            ],
+        ),
+    ] {
+        let model = checkpoint(model);
+        let args = [
+            "verify",
+            arg(&model),
+            "--against",
+            "candle",
+            "--format",
+            "json",
+        ];
+        let verified = run_anywhere([&args[..], &RUNTIME].concat()).json(0);
+        let checks = verified["checks"].as_array().unwrap();
+        let named: Vec<&str> = checks
+            .iter()
+            .map(|c| c["output"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, outputs);
+        let strict = [&args[..], &RUNTIME, &["--tolerance", "1e-12"]].concat();
+        run_anywhere(strict).json(9);
+    }
+}
+
+#[test]
+fn exported_graphs_run_and_give_what_the_checkpoint_gives() {
+    if !runtime() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), &[]);
+    export(dir.path(), &["--precision", "f16"]);
+    let reference = checkpoint("fastvlm/reference");
+    let verify = [
+        "verify",
+        arg(dir.path()),
+        "--reference",
+        arg(&reference),
+        "--format",
+        "json",
+    ];
+    let exact = run_anywhere([&verify[..], &RUNTIME].concat()).json(0);
+    assert_eq!(exact["layout"], "onnx");
+    run_anywhere([&verify[..], &RUNTIME, &["--precision", "f16"]].concat()).json(0);
+    let variant = [&verify[..], &RUNTIME, &["--graph-variant", "fp16"]].concat();
+    // f16 graphs under the tolerances of f32.
+    run_anywhere(variant).json(9);
+    run_anywhere([&verify[..], &RUNTIME, &["--graph-variant", "q4"]].concat())
+        .fails(7, &["vision_encoder_q4.onnx", "vision_encoder_fp16.onnx"]);
+    let latency = [
+        "latency",
+        arg(dir.path()),
+        "--iterations",
+        "1",
+        "--format",
+        "json",
+    ];
+    let measured = run_anywhere([&latency[..], &RUNTIME].concat()).json(0);
+    let stages = measured["stages"].as_object().unwrap();
+    assert!(stages["encode"]["median_ms"].is_f64() && stages["project"]["median_ms"].is_null());
+}
+
+#[test]
+fn damaged_and_foreign_graphs_are_errors_that_name_the_file() {
+    if !runtime() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), &[]);
+    let decoder = graph(dir.path(), "decoder_model_merged");
+    let vision = graph(dir.path(), "vision_encoder");
+    let (whole, eyes) = (
+        std::fs::read(&decoder).unwrap(),
+        std::fs::read(&vision).unwrap(),
+    );
+    let latency = ["latency", arg(dir.path()), "--iterations", "1"];
+    let again = || run_anywhere([&latency[..], &RUNTIME].concat());
+    for cut in [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&decoder, &whole[..cut]).unwrap();
+        again().fails(7, &["decoder_model_merged.onnx"]);
+    }
+    // Bytes overwritten in the part that holds nodes and names.
+    for at in [8, 64, 300, 1000] {
+        let mut damaged = whole.clone();
+        damaged[at..at + 8].fill(0xff);
+        std::fs::write(&decoder, &damaged).unwrap();
+        again().fails(7, &["decoder_model_merged.onnx"]);
+    }
+    std::fs::write(&decoder, "nothing like a graph").unwrap();
+    again().fails(7, &["decoder_model_merged.onnx"]);
+    // Another graph under this name lacks its inputs.
+    std::fs::write(&decoder, &eyes).unwrap();
+    again().fails(
+        7,
+        &["decoder_model_merged.onnx", "inputs_embeds", "pixel_values"],
+    );
+    // Another model's decoder has another cache.
+    let other = tempfile::tempdir().unwrap();
+    let model = checkpoint("llava/published");
+    run_anywhere(["export", arg(&model), "--out", arg(other.path())]).ok();
+    std::fs::copy(graph(other.path(), "decoder_model_merged"), &decoder).unwrap();
+    again().fails(7, &["decoder_model_merged.onnx", "expected"]);
+    std::fs::remove_file(&decoder).unwrap();
+    again().fails(7, &["decoder_model_merged.onnx", "vision_encoder.onnx"]);
+}
+
+#[test]
+fn an_experiment_on_two_engines_alternates_and_resumes() {
+    if !runtime() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let experiment = dir.path().join("two.yaml");
+    let model = checkpoint("fastvlm/fast_vlm");
+    let text = format!(
+        "about: two engines\nmodels: [{{model: {}}}]\nbackends: [candle, onnxruntime]\n\
+         onnxruntime: {{optimization: basic, arena: false}}\n\
+         latency: {{prompt_tokens: 4, decode_tokens: 2, warm_up: 1, min_iterations: 3, max_iterations: 3}}\n",
+        model.display()
+    );
+    std::fs::write(&experiment, text).unwrap();
+    let asked = ["run", arg(&experiment), "--out", "run"];
+    run(dir.path(), asked).ok();
+    let log = std::fs::read_to_string(dir.path().join("run/records.jsonl")).unwrap();
+    let records: Vec<Value> = log
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let order: Vec<(bool, &str)> = (records.iter())
+        .filter(|r| r["kind"] == "latency")
+        .map(|r| (r["warm_up"].as_bool().unwrap(), r["case"].as_str().unwrap()))
+        .map(|(warm_up, case)| (warm_up, if case.contains("candle") { "c" } else { "o" }))
+        .collect();
+    let expected = ["c", "o", "o", "c", "c", "o", "o", "c"];
+    assert!(order.iter().map(|(_, e)| *e).eq(expected), "{order:?}");
+    assert!(
+        order
+            .iter()
+            .map(|(w, _)| *w)
+            .eq([true, true, false, false, false, false, false, false])
+    );
+    let facts = records
+        .iter()
+        .find(|r| r["kind"] == "case" && r["labels"]["backend"] == "onnxruntime");
+    let used = &facts.unwrap()["used"];
+    assert!(
+        used["engine"]
+            .as_str()
+            .unwrap()
+            .starts_with("onnxruntime 1."),
+        "{used}"
+    );
+    assert_eq!(used["settings"]["graph_optimization"], "basic");
+    assert_eq!(used["settings"]["arena"], "false");
+    run(dir.path(), asked).ok();
+    let after = std::fs::read_to_string(dir.path().join("run/records.jsonl")).unwrap();
+    assert_eq!(after, log, "nothing is measured twice");
+}
