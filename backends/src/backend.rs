@@ -7,6 +7,7 @@
 //! never a quiet fallback.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +178,9 @@ pub struct ModelFacts {
     /// Whether [`LoadedModel::encode`] gives projected features, because the
     /// engine cannot run the projector apart.
     pub projects_in_encode: bool,
+    /// Nodes of recorded graphs by the execution provider that runs them;
+    /// empty for an engine without them.
+    pub nodes: BTreeMap<String, usize>,
     /// Positions of the KV cache; 0 without a decoder.
     pub context: usize,
     /// Where the weights came from.
@@ -291,7 +295,7 @@ pub const BACKENDS: &[BackendEntry] = &[
         name: "onnxruntime",
         about: "ONNX Runtime, loaded at run time, on graphs recorded from the same networks",
         open: |options| Ok(Box::new(OnnxRuntimeBackend::open(options)?)),
-        devices: crate::onnxruntime::backend::devices,
+        devices: crate::onnxruntime::device::devices,
     },
 ];
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contenders import Contender, ContenderError, Setup, Worker, run_once
+from contenders import Contender, ContenderError, Setup, Worker, engine, run_once
 from rows import Row
 
 # `vlmbench verify`'s own defaults: largest absolute difference over the largest absolute value of the reference. f32:
@@ -31,7 +31,7 @@ def relative_error(got: np.ndarray, reference: np.ndarray) -> float:
 def check_ours(contender: Contender, row: Row, setup: Setup) -> float:
     """Our error, as `vlmbench verify` finds it."""
     args = [setup.vlmbench, "verify", setup.checkpoint(row), "--reference", setup.reference(row), "--format", "json"]
-    args += ["--precision", contender.precision, "--threads", setup.threads]
+    args += ["--precision", contender.precision, "--threads", setup.threads, *engine(contender)]
     args += ["--tolerance", tolerance(row, contender.precision)]
     if row.work == "encode":
         args += ["--resolution", row.size]

@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for table.md, table.json and work/")
     parser.add_argument("--only", help=f"rows, or beginnings of their names: {', '.join(r.name for r in rows.ROWS)}")
     parser.add_argument("--peers", default=",".join(PEERS), help="engines to compare with [default: %(default)s]")
+    parser.add_argument("--precisions", default=",".join(rows.PRECISIONS), help="of everyone [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of a row [default: %(default)s]")
     parser.add_argument("--budget", type=float, default=300.0, help="seconds for a row's rounds [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="threads of everyone [default: %(default)s]")
@@ -33,6 +34,9 @@ def arguments() -> argparse.Namespace:
     args.peers = {peer.strip() for peer in args.peers.split(",") if peer.strip()}
     if unknown := args.peers - set(PEERS):
         parser.error(f"no peer is named {', '.join(sorted(unknown))}; peers: {', '.join(PEERS)}")
+    args.precisions = {one.strip() for one in args.precisions.split(",") if one.strip()}
+    if unknown := args.precisions - set(rows.PRECISIONS):
+        parser.error(f"no precision is named {', '.join(sorted(unknown))}; precisions: {', '.join(rows.PRECISIONS)}")
     if not args.vlmbench.is_file():
         parser.error(f"{args.vlmbench} is not there; build it with `cargo build --release`")
     return args
@@ -53,7 +57,7 @@ def main() -> int:
     setup.work.mkdir(parents=True, exist_ok=True)
     kept = args.out / "table.json"
     earlier = json.loads(kept.read_text()) if kept.is_file() else {"machine": None, "rows": []}
-    document = {"machine": limits.best(limits.machine(setup), earlier["machine"]), "rows": earlier["rows"]}
+    document = {"machine": limits.best(limits.machine(setup, args.precisions), earlier["machine"]), "rows": earlier["rows"]}
     effort = rounds.Effort(args.rounds, args.budget)
     failed = 0
     for row in rows.select(args.only):
@@ -62,7 +66,7 @@ def main() -> int:
             continue
         try:
             write_checkpoint(row, setup)
-            record = rounds.measure(row, setup, args.peers, effort)
+            record = rounds.measure(row, setup, args.peers, args.precisions, effort)
         except (ContenderError, ValueError) as error:
             failed += 1
             rounds.say(f"{row.name}: no figures: {error}")

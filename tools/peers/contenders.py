@@ -1,5 +1,6 @@
 """Who takes part in a row, and the worker processes that they are."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from rows import DECODE_STEPS, PRECISIONS, Row
 WORKERS = Path(__file__).resolve().parent / "workers"
 PEERS = ("onnxruntime", "torch", "llama.cpp")
 OURS = "vlmbench"
+# The same network as a graph that vlmbench recorded, on ONNX Runtime: set against torch's export, not against peers.
+EXPORT = "vlmbench export"
 # Milliseconds of a stage in a line of `vlmbench latency --paced`.
 STAGE_KEY = {"encode": "encode_ms", "prefill": "prefill_ms", "decode": "decode_ms"}
 
@@ -49,16 +52,17 @@ class Contender:
 
     @property
     def ours(self) -> bool:
-        return self.engine == OURS
+        """Whether it is a process of `vlmbench`."""
+        return self.engine in (OURS, EXPORT)
 
 
-def of_row(row: Row, peers: set[str]) -> list[Contender]:
+def of_row(row: Row, peers: set[str], precisions: set[str]) -> list[Contender]:
     """Those who can run a row; whoever is likely to be fast comes first, so that slow variants can be dropped early."""
     found = []
-    for precision in PRECISIONS:
+    for precision in (p for p in PRECISIONS if p in precisions):
         found.append(Contender(OURS, "", precision))
         if "onnxruntime" in peers and precision == "f32" and row.work != "decode":
-            found.append(Contender("onnxruntime", "", precision))
+            found += [Contender("onnxruntime", "", precision), Contender(EXPORT, "", precision)]
         if "llama.cpp" in peers and row.work != "encode":
             found.append(Contender("llama.cpp", "", precision))
         if "torch" in peers:
@@ -73,13 +77,22 @@ def environment(threads: int) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
 
+def engine(contender: Contender) -> list:
+    """What `vlmbench` is told to run on: the library is that of this Python, as the peer's."""
+    if contender.engine == OURS:
+        return []
+    package = Path(importlib.util.find_spec("onnxruntime").origin).parent
+    library = next((package / "capi").glob("libonnxruntime.so.*"))
+    return ["--backend", "onnxruntime", "--onnxruntime", library]
+
+
 def command(contender: Contender, row: Row, setup: Setup) -> list[str]:
     """The worker's command line."""
     checkpoint, reference = setup.checkpoint(row), setup.reference(row)
     if contender.ours:
         tokens = {"encode": (1, 1), "prefill": (row.size, 1), "decode": (row.size, DECODE_STEPS + 1)}[row.work]
         args = [setup.vlmbench, "latency", checkpoint, "--paced", "--warm-up", 0, "--format", "json"]
-        args += ["--precision", contender.precision, "--threads", setup.threads]
+        args += ["--precision", contender.precision, "--threads", setup.threads, *engine(contender)]
         args += ["--prompt-tokens", tokens[0], "--decode-tokens", tokens[1]]
         if row.work == "encode":
             args += ["--resolution", row.size]

@@ -47,12 +47,12 @@ def typical(samples: list[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def measure(row: Row, setup: Setup, peers: set[str], effort: Effort) -> dict:
+def measure(row: Row, setup: Setup, peers: set[str], precisions: set[str], effort: Effort) -> dict:
     """The record of a row: every contender with its error, trials and samples."""
     running: list[Worker] = []
     finished: dict[str, dict] = {}
     try:
-        for contender in of_row(row, peers):
+        for contender in of_row(row, peers, precisions):
             worker, error = admit(contender, row, setup)
             running.append(worker)
             finished[contender.name] = {

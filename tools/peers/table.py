@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from statistics import median, quantiles
 
-from contenders import OURS
+from contenders import EXPORT, OURS
 from quiet import OTHERS
 from rounds import typical
 from rows import PRECISIONS
@@ -42,7 +42,7 @@ def summarise(row: dict, peaks: dict[str, float]) -> dict:
     for precision in PRECISIONS:
         members = [c for c in row["contenders"] if c["precision"] == precision]
         ours = next((c for c in members if c["engine"] == OURS), None)
-        rivals = [c for c in members if c["engine"] != OURS and c["rounds"]]
+        rivals = [c for c in members if c["engine"] not in (OURS, EXPORT) and c["rounds"]]
         if ours is None or not ours["rounds"]:
             continue
         part = {"ours_ms": figure(ours)}
@@ -59,6 +59,11 @@ def summarise(row: dict, peaks: dict[str, float]) -> dict:
             part |= {"best_peer": name(best), "best_peer_ms": figure(best)}
             part["disturbed"] = disturbed([ours, best])
             part |= {"ratio": median(ratios), "ratio_quartiles": [low, high], "ratios": ratios}
+        export = next((c for c in members if c["engine"] == EXPORT and c["rounds"]), None)
+        torch_export = next((c for c in rivals if c["engine"] == "onnxruntime"), None)
+        if export and torch_export:
+            both = clean([export, torch_export])
+            part["export_ratio"] = median(repetitions(export)[n] / repetitions(torch_export)[n] for n in both)
         summary[precision] = part
     return summary
 
@@ -116,6 +121,8 @@ def markdown(document: dict) -> str:
         "bf16": [("torch", "PyTorch"), ("llama.cpp", "llama.cpp")],
     }
     for precision in PRECISIONS:
+        if not any(precision in row["summary"] for row in document["rows"]):
+            continue
         product = peaks[f"product_{precision}"]
         lines += [
             f"{precision}; peak {peaks[precision]:.0f} GFLOP/s ({machine['peak_source']}), "
@@ -123,17 +130,21 @@ def markdown(document: dict) -> str:
             "",
         ]
         ours = ["vlmbench", "GFLOP/s", "of peak", "ratio", "rounds"]
-        titles = ["work", "GFLOP", *(title for _, title in engines[precision]), *ours]
+        exports = ["our export on ONNX Runtime"] if precision == "f32" else []
+        titles = ["work", "GFLOP", *(title for _, title in engines[precision]), *exports, *ours]
         lines += [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
         for row in document["rows"]:
             summary = row["summary"]
             gflop = f"{summary['gflop']:.1f}" if summary["gflop"] else "-"
             cells = [row["title"], gflop, *(cell(row, engine, precision) for engine, _ in engines[precision])]
+            if exports:
+                ratio = summary.get(precision, {}).get("export_ratio")
+                cells.append(cell(row, EXPORT, precision) + (f" ({ratio:.2f})" if ratio else ""))
             lines.append(f"| {' | '.join([*cells, *ours_cells(summary, precision)])} |")
         lines.append("")
     lines += [
         "`~`: more than 1.4 times the fastest peer of its precision when run alone, and not measured further. "
-        "Rounds in which other programs had more than 5% of the machine are left out; disturbed: there were no others."
+        "In parentheses: our export over torch's. Rounds in which other programs had more than 5% of the machine are left out; disturbed: there were no others."
     ]
     return "\n".join(lines) + "\n"
 

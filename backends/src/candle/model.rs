@@ -1,5 +1,6 @@
 //! A model loaded onto candle.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -93,6 +94,7 @@ impl CandleModel {
                 None => 0,
             },
             projects_in_encode: false,
+            nodes: BTreeMap::new(),
             context: decoder.as_ref().map_or(0, |d| d.cache.capacity()),
             weights: source.info().clone(),
         };

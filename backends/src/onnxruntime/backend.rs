@@ -1,13 +1,14 @@
 //! Opening ONNX Runtime on a device and loading models into it.
 
+use std::cell::RefCell;
+
 use ort::environment::Environment;
 
+use super::device::Device;
 use super::library;
-use super::model::{Loader, OnnxRuntimeModel};
-use super::session::Settings;
-use crate::backend::{
-    Backend, DeviceEntry, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision,
-};
+use super::model::OnnxRuntimeModel;
+use super::session::{Loader, Settings};
+use crate::backend::{Backend, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, WeightSource};
@@ -16,19 +17,16 @@ use crate::weights::{Inventory, WeightSource};
 pub struct OnnxRuntimeBackend {
     facts: EngineFacts,
     environment: Environment,
+    device: Device,
     settings: Settings,
 }
 
 impl OnnxRuntimeBackend {
     /// Loads the library; a device or precision that is not there is an error.
     pub fn open(options: &EngineOptions) -> Result<OnnxRuntimeBackend> {
-        if options.device != "cpu" {
-            return Err(Error::Unavailable {
-                what: format!("device {}", options.device),
-                why: "the onnxruntime engine knows cpu".into(),
-            });
-        }
-        if options.precision == Precision::Bf16 {
+        let (environment, library) = library::load()?;
+        let device = Device::find(&options.device, &library)?;
+        if options.precision == Precision::Bf16 && device.is_cpu() {
             return Err(Error::Unavailable {
                 what: "precision bf16".into(),
                 why:
@@ -49,8 +47,8 @@ impl OnnxRuntimeBackend {
                 problem: "must be at least 1".into(),
             });
         }
-        let (environment, library) = library::load()?;
         Ok(OnnxRuntimeBackend {
+            device,
             facts: EngineFacts {
                 engine: "onnxruntime",
                 version: library.version.clone(),
@@ -58,8 +56,10 @@ impl OnnxRuntimeBackend {
                 precision: options.precision,
                 threads: options.threads,
                 simd: match options.precision {
-                    Precision::F32 => "chosen by ONNX Runtime".into(),
-                    other => format!("chosen by ONNX Runtime; {other} is computed in f32"),
+                    Precision::F16 if device.is_cpu() => {
+                        "chosen by ONNX Runtime; f16 is computed in f32".into()
+                    }
+                    _ => "chosen by ONNX Runtime".into(),
                 },
                 library: Some(library),
                 onnxruntime: Some(options.onnxruntime.clone()),
@@ -84,8 +84,11 @@ impl Backend for OnnxRuntimeBackend {
     ) -> Result<Box<dyn LoadedModel>> {
         let loader = Loader {
             environment: &self.environment,
-            engine: &self.facts,
+            device: self.device,
+            precision: self.facts.precision,
+            threads: self.facts.threads,
             settings: &self.settings,
+            nodes: RefCell::default(),
         };
         let model = match source.graphs() {
             Some(folder) => {
@@ -95,13 +98,4 @@ impl Backend for OnnxRuntimeBackend {
         };
         Ok(Box::new(model))
     }
-}
-
-/// Devices of this engine. Whether the library is there is not asked for here:
-/// finding it takes a while, and `library` says it.
-pub fn devices() -> Vec<DeviceEntry> {
-    vec![DeviceEntry {
-        name: "cpu".into(),
-        missing: None,
-    }]
 }

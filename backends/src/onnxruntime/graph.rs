@@ -9,13 +9,12 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use half::f16;
-use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{
     DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef,
 };
 
-use super::session::{Settings, failed, open};
+use super::session::{Loader, failed};
 use crate::error::{Error, Result};
 
 /// A loaded graph.
@@ -35,16 +34,14 @@ impl Graph {
     /// Loads the graph at `path`, which must have `inputs` and `outputs`, and
     /// no further inputs than `inputs` and `optional` ones.
     pub fn open(
-        environment: &Environment,
+        loader: &Loader<'_>,
         path: &Path,
-        threads: usize,
-        settings: &Settings,
         inputs: &[&str],
         optional: &[&str],
         outputs: &[&str],
     ) -> Result<Graph> {
         let graph = Graph {
-            session: open(environment, path, threads, settings)?,
+            session: loader.open(path)?,
             name: path.display().to_string(),
         };
         let names = |outlets: &[Outlet]| -> Vec<String> {

@@ -6,6 +6,7 @@
 //! that candle gets, and run here ([`model`]).
 
 pub mod backend;
+pub mod device;
 mod graph;
 pub mod library;
 mod model;

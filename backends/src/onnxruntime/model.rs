@@ -6,13 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ort::environment::Environment;
 use ort::session::SessionInputValue;
 use ort::value::DynValue;
 
 use super::graph::{Floats, Graph};
-use super::session::Settings;
-use crate::backend::{EngineFacts, Features, LoadOptions, LoadedModel, ModelFacts};
+use super::session::Loader;
+use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts};
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::DecoderConfig;
@@ -50,39 +49,9 @@ struct Decoder {
     context: usize,
 }
 
-/// How graphs are loaded.
-pub(super) struct Loader<'a> {
-    /// The runtime.
-    pub environment: &'a Environment,
-    /// What it was opened for.
-    pub engine: &'a EngineFacts,
-    /// Session settings.
-    pub settings: &'a Settings,
-}
-
 impl Loader<'_> {
-    fn open(
-        &self,
-        path: &Path,
-        inputs: &[&str],
-        optional: &[&str],
-        outputs: &[&str],
-    ) -> Result<Graph> {
-        let threads = self.engine.threads;
-        let (environment, settings) = (self.environment, self.settings);
-        Graph::open(
-            environment,
-            path,
-            threads,
-            settings,
-            inputs,
-            optional,
-            outputs,
-        )
-    }
-
     fn vision(&self, path: &Path) -> Result<Graph> {
-        let graph = self.open(path, &["pixel_values"], &[], &["image_features"])?;
+        let graph = Graph::open(self, path, &["pixel_values"], &[], &["image_features"])?;
         graph.expect("pixel_values", &[None, Some(3), None, None])?;
         Ok(graph)
     }
@@ -94,7 +63,7 @@ impl Loader<'_> {
         config: &DecoderConfig,
         context: usize,
     ) -> Result<Decoder> {
-        let embed = self.open(embed, &["input_ids"], &[], &["inputs_embeds"])?;
+        let embed = Graph::open(self, embed, &["input_ids"], &[], &["inputs_embeds"])?;
         let names: Vec<[String; 4]> = cache_names(config.layers).collect();
         let cache_names: Vec<(String, String)> = (names.into_iter())
             .flat_map(|[k, v, new_k, new_v]| [(k, new_k), (v, new_v)])
@@ -103,7 +72,7 @@ impl Loader<'_> {
         inputs.extend(cache_names.iter().map(|(past, _)| past.as_str()));
         let mut outputs = vec!["logits"];
         outputs.extend(cache_names.iter().map(|(_, present)| present.as_str()));
-        let forward = self.open(forward, &inputs, &["position_ids"], &outputs)?;
+        let forward = Graph::open(self, forward, &inputs, &["position_ids"], &outputs)?;
         forward.expect("inputs_embeds", &[None, None, Some(config.hidden)])?;
         let (heads, dim) = (Some(config.kv_heads), Some(config.head_dim));
         for (past, _) in &cache_names {
@@ -144,7 +113,7 @@ impl OnnxRuntimeModel {
         options: LoadOptions,
         loader: &Loader<'_>,
     ) -> Result<OnnxRuntimeModel> {
-        let precision = loader.engine.precision;
+        let precision = loader.precision;
         let folder = tempfile::tempdir().map_err(|source| Error::Write {
             path: std::env::temp_dir(),
             source,
@@ -165,7 +134,13 @@ impl OnnxRuntimeModel {
         if recipe.projector.is_some() {
             let graph = onnx::projector(recipe, inventory, precision)?;
             let path = write(PROJECTOR, graph)?;
-            projector = Some(loader.open(&path, &["features"], &[], &["image_features"])?);
+            projector = Some(Graph::open(
+                loader,
+                &path,
+                &["features"],
+                &[],
+                &["image_features"],
+            )?);
         }
         let mut decoder = None;
         if let Some(d) = &recipe.decoder {
@@ -175,7 +150,7 @@ impl OnnxRuntimeModel {
             let forward = write(DECODER, onnx::decoder(recipe, inventory, precision)?)?;
             decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
         }
-        let mut facts = facts(recipe, inventory, source, decoder.as_ref())?;
+        let mut facts = facts(recipe, inventory, source, decoder.as_ref(), loader)?;
         let parameters: u64 = facts.params.iter().map(|(_, n)| n).sum();
         facts.param_bytes = parameters * precision.bytes() as u64;
         Ok(OnnxRuntimeModel {
@@ -196,7 +171,8 @@ impl OnnxRuntimeModel {
         options: LoadOptions,
         loader: &Loader<'_>,
     ) -> Result<OnnxRuntimeModel> {
-        let own = onnx::suffix(loader.engine.precision);
+        let precision = loader.precision;
+        let own = onnx::suffix(precision);
         let suffix = match &loader.settings.variant {
             Some(variant) => format!("_{variant}"),
             None => own.to_owned(),
@@ -223,7 +199,7 @@ impl OnnxRuntimeModel {
             decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
             bytes += file_bytes(&embed) + file_bytes(&forward);
         }
-        let mut facts = facts(recipe, inventory, source, decoder.as_ref())?;
+        let mut facts = facts(recipe, inventory, source, decoder.as_ref(), loader)?;
         facts.param_bytes = bytes;
         facts.projects_in_encode = recipe.projector.is_some();
         Ok(OnnxRuntimeModel {
@@ -242,6 +218,7 @@ fn facts(
     inventory: &Inventory,
     source: &dyn WeightSource,
     decoder: Option<&Decoder>,
+    loader: &Loader<'_>,
 ) -> Result<ModelFacts> {
     let parts = inventory.parts.iter();
     let params = parts.map(|(part, specs)| {
@@ -256,6 +233,7 @@ fn facts(
             None => 0,
         },
         projects_in_encode: false,
+        nodes: loader.nodes.borrow().clone(),
         context: decoder.map_or(0, |d| d.context),
         weights: source.info().clone(),
     })

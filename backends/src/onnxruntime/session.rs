@@ -1,13 +1,16 @@
 //! Sessions: graphs that ONNX Runtime has loaded.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ort::environment::Environment;
-use ort::ep;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use serde::{Deserialize, Serialize};
 
+use super::device::Device;
+use crate::backend::Precision;
 use crate::error::{Error, Result};
 use crate::nets::registry::unknown;
 
@@ -91,13 +94,37 @@ pub fn failed<R>(what: &str, e: ort::Error<R>) -> Error {
     }
 }
 
-/// Loads the graph at `path` on the CPU with `threads` threads.
-pub fn open(
-    environment: &Environment,
-    path: &Path,
-    threads: usize,
-    settings: &Settings,
-) -> Result<Session> {
+/// Where and how graphs are loaded.
+pub struct Loader<'a> {
+    /// The runtime.
+    pub environment: &'a Environment,
+    /// Device that takes them.
+    pub device: Device,
+    /// Of weights and activations.
+    pub precision: Precision,
+    /// Threads of every session.
+    pub threads: usize,
+    /// Session settings.
+    pub settings: &'a Settings,
+    /// Nodes loaded so far by the provider that runs them.
+    pub nodes: RefCell<BTreeMap<String, usize>>,
+}
+
+impl Loader<'_> {
+    /// Loads the graph at `path`; an error if its work is not all on the
+    /// device.
+    pub fn open(&self, path: &Path) -> Result<Session> {
+        let session = open(self, path)?;
+        let mut nodes = self.nodes.borrow_mut();
+        for (provider, count) in self.device.check(&session, path)? {
+            *nodes.entry(provider).or_default() += count;
+        }
+        Ok(session)
+    }
+}
+
+fn open(loader: &Loader<'_>, path: &Path) -> Result<Session> {
+    let settings = loader.settings;
     let level = match settings.optimization {
         Optimization::Disabled => GraphOptimizationLevel::Disable,
         Optimization::Basic => GraphOptimizationLevel::Level1,
@@ -105,17 +132,19 @@ pub fn open(
         Optimization::All => GraphOptimizationLevel::All,
     };
     let what = path.display().to_string();
-    let cpu = ep::CPU::default().with_arena_allocator(settings.arena);
-    let builder = Session::builder(environment).map_err(|e| failed(&what, e))?;
+    let builder = Session::builder(loader.environment).map_err(|e| failed(&what, e))?;
     let mut builder = builder
         .with_optimization_level(level)
-        .and_then(|b| b.with_intra_threads(threads))
+        .and_then(|b| b.with_intra_threads(loader.threads))
         .and_then(|b| b.with_inter_threads(1))
         .and_then(|b| b.with_parallel_execution(false))
         // Threads spin within a run, as by default, and stop with it: another
         // engine may be measured next.
         .and_then(|b| b.with_config_entry("session.force_spinning_stop", "1"))
-        .and_then(|b| b.with_execution_providers([cpu.build().error_on_failure()]))
+        .and_then(|b| b.with_config_entry("session.record_ep_graph_assignment_info", "1"))
+        // Only the device asked for, never one that the runtime would choose.
+        .and_then(|b| b.with_auto_device(AutoDevicePolicy::PreferCPU))
+        .and_then(|b| b.with_execution_providers(loader.device.providers(settings)))
         .map_err(|e| failed(&what, e))?;
     builder
         .commit_from_file(path)

@@ -184,7 +184,14 @@ impl Session {
                 ("arena", s.arena.to_string()),
             ];
             let all = all.into_iter().chain(variant);
-            all.map(|(name, value)| (name.to_owned(), value)).collect()
+            let nodes = &self.facts().nodes;
+            let total: usize = nodes.values().sum();
+            let shares = nodes.iter().map(|(provider, count)| {
+                let share = format!("{count} of {total}");
+                (format!("nodes_{provider}"), share)
+            });
+            let all = all.map(|(name, value)| (name.to_owned(), value));
+            all.chain(shares).collect()
         });
         Used {
             engine: Some(format!("{} {}", self.engine.engine, self.engine.version)),

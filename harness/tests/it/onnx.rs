@@ -6,7 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use prost::Message;
 use serde_json::Value;
+use vlmbench_backends::onnx::proto::{Entry, Graph, Model, Tensor};
 
 use crate::shell::{arg, checkpoint, run, run_anywhere};
 
@@ -208,6 +210,128 @@ fn damaged_and_foreign_graphs_are_errors_that_name_the_file() {
     again().fails(7, &["decoder_model_merged.onnx", "vision_encoder.onnx"]);
 }
 
+/// A file as `damage` leaves it.
+fn edit(path: &Path, damage: impl Fn(&mut Graph)) {
+    let mut model = Model::decode(std::fs::read(path).unwrap().as_slice()).unwrap();
+    damage(model.graph.as_mut().unwrap());
+    std::fs::write(path, model.encode_to_vec()).unwrap();
+}
+
+/// Has a weight's content be in another file.
+fn move_weight(graph: &mut Graph, location: &str, offset: u64, length: u64) {
+    let bytes = |t: &&mut Tensor| t.raw_data.len() >= 64;
+    let weight = graph.initializer.iter_mut().find(bytes).unwrap();
+    weight.raw_data.clear();
+    weight.data_location = 1;
+    let entry = |key: &str, value: String| Entry {
+        key: key.into(),
+        value,
+    };
+    weight.external_data = vec![
+        entry("location", location.into()),
+        entry("offset", offset.to_string()),
+        entry("length", length.to_string()),
+    ];
+}
+
+#[test]
+fn hostile_graphs_are_errors_and_not_crashes() {
+    if !runtime() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), &[]);
+    let decoder = graph(dir.path(), "decoder_model_merged");
+    let whole = std::fs::read(&decoder).unwrap();
+    std::fs::write(dir.path().join("onnx/short_data"), [0; 16]).unwrap();
+    std::fs::write(dir.path().join("secret"), [0; 1 << 20]).unwrap();
+    let weight = |g: &Graph| {
+        g.initializer
+            .iter()
+            .position(|t| t.dims.len() == 2)
+            .unwrap()
+    };
+    let damages: [(&str, &dyn Fn(&mut Graph)); 12] = [
+        ("a weight of another shape", &|g| {
+            let at = weight(g);
+            g.initializer[at].dims.reverse();
+            g.initializer[at].dims[0] += 1;
+        }),
+        ("a weight of absurd size", &|g| {
+            let at = weight(g);
+            g.initializer[at].dims = vec![1 << 40, 1 << 40];
+        }),
+        ("a weight of negative size", &|g| {
+            let at = weight(g);
+            g.initializer[at].dims[0] = -4;
+        }),
+        ("a weight without content", &|g| {
+            let at = weight(g);
+            g.initializer[at].raw_data.clear();
+        }),
+        ("a weight of an unknown type", &|g| {
+            let at = weight(g);
+            g.initializer[at].data_type = 999;
+        }),
+        ("a weight outside of the folder", &|g| {
+            move_weight(g, "../secret", 0, 64);
+        }),
+        ("a weight in no file", &|g| move_weight(g, "nowhere", 0, 64)),
+        ("a weight beyond its file's end", &|g| {
+            move_weight(g, "short_data", 1 << 30, 1 << 20);
+        }),
+        ("an operator that nobody has", &|g| {
+            g.node[0].op_type = "Exfiltrate".into();
+        }),
+        ("a node that reads nothing that is there", &|g| {
+            g.node[0].input[0] = "nothing".into();
+        }),
+        ("a node that reads itself", &|g| {
+            let own = g.node[3].output[0].clone();
+            g.node[3].input[0] = own;
+        }),
+        ("a value that is made twice", &|g| {
+            let taken = g.node[0].output[0].clone();
+            g.node[1].output[0] = taken;
+        }),
+    ];
+    for (what, damage) in damages {
+        std::fs::write(&decoder, &whole).unwrap();
+        edit(&decoder, damage);
+        let args = ["latency", arg(dir.path()), "--iterations", "1"];
+        let done = run_anywhere([&args[..], &RUNTIME].concat());
+        assert_eq!(done.code, 7, "{what}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("decoder_model_merged.onnx"),
+            "{what}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn a_provider_that_the_library_lacks_is_an_error_that_says_what_has_it() {
+    if !runtime() {
+        return;
+    }
+    let model = checkpoint("qwen2/qwen2");
+    let args = [
+        "latency",
+        arg(&model),
+        "--backend",
+        "onnxruntime",
+        "--device",
+    ];
+    let on = |device| run_anywhere([&args[..], &[device]].concat());
+    on("tpu").fails(3, &["tpu", "cpu, cuda:0"]);
+    let listed = run_anywhere(["list", "devices", "--format", "json"]).json(0);
+    let of_runtime = |d: &&Value| d["backend"] == "onnxruntime" && d["available"] == false;
+    for device in listed.as_array().unwrap().iter().filter(of_runtime) {
+        let name = device["name"].as_str().unwrap();
+        on(name).fails(3, &[name, "pip install onnxruntime"]);
+    }
+}
+
 #[test]
 fn an_experiment_on_two_engines_alternates_and_resumes() {
     if !runtime() {
@@ -256,6 +380,11 @@ fn an_experiment_on_two_engines_alternates_and_resumes() {
     );
     assert_eq!(used["settings"]["graph_optimization"], "basic");
     assert_eq!(used["settings"]["arena"], "false");
+    let nodes = used["settings"]["nodes_CPUExecutionProvider"]
+        .as_str()
+        .unwrap();
+    let (on_cpu, all) = nodes.split_once(" of ").unwrap();
+    assert!(on_cpu == all && all != "0", "{nodes}");
     run(dir.path(), asked).ok();
     let after = std::fs::read_to_string(dir.path().join("run/records.jsonl")).unwrap();
     assert_eq!(after, log, "nothing is measured twice");

@@ -32,9 +32,9 @@ pub struct Args {
     /// greedy_ids.npy. Further references have a suffix: input_S.npy, output_S.npy, ...
     #[arg(long, value_name = "DIR", required_unless_present = "against")]
     pub reference: Option<PathBuf>,
-    /// Engine to compare with, stage by stage, on a synthetic photograph and prompt; tokens that it chooses are
-    /// fed to both
-    #[arg(long, value_name = "B")]
+    /// Engine to compare with, on the same device or another one, stage by stage, on a synthetic photograph and
+    /// prompt; tokens that it chooses are fed to both
+    #[arg(long, value_name = "B[@D]")]
     pub against: Option<String>,
     /// What to run it on
     #[command(flatten)]
@@ -76,7 +76,8 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         };
         layout = Some(references(folder, load, &tolerances, ctx, &mut checks)?);
     }
-    if let Some(other) = &args.against {
+    if let Some(asked) = &args.against {
+        let (other, device) = asked.split_once('@').unwrap_or((asked, &options.device));
         let bar = ctx.terminal.spinner(String::new());
         let outputs = |backend: &str, options, fed: Option<&Outputs>| {
             bar.set_message(format!("{} on {backend}", recipe.name));
@@ -85,13 +86,14 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         };
         // An instruction set is asked of one engine, not of both.
         let plain = EngineOptions {
+            device: device.to_owned(),
             simd: None,
             ..options.clone()
         };
         let theirs = outputs(other, &plain, None)?;
         let ours = outputs(&args.engine.backend, &options, Some(&theirs))?;
         bar.finish_and_clear();
-        checks.extend(ours.against(other, &theirs, &tolerances));
+        checks.extend(ours.against(asked, &theirs, &tolerances));
     }
     let ok = checks.iter().all(|c| c.ok);
     match args.format {
