@@ -26,6 +26,9 @@ pub struct ParetoPlot {
     /// Encoders of all timed cases, drawn here or not: the place in the list chooses shape and colour,
     /// so that an encoder looks the same in every picture of a report.
     pub encoders: Vec<String>,
+    /// Conditions that the legend tells apart, such as engines; empty if there is one only, or if there
+    /// are too many for the legend, and labels name them instead.
+    pub lines: Vec<String>,
     /// The points, in the order of the cases.
     pub points: Vec<PlotPoint>,
     /// Indices of the points on the front, by rising time.
@@ -83,6 +86,10 @@ pub struct ReferencePoint {
     pub source: String,
 }
 
+/// Conditions that a legend can tell apart, and characters that it has room for.
+const MOST_LINES: usize = 3;
+const MOST_CHARACTERS: usize = 40;
+
 /// A case with its place in the picture.
 pub(super) struct Placed<'a> {
     pub summary: &'a CaseSummary,
@@ -97,13 +104,26 @@ impl ParetoPlot {
         let timed: Vec<(&CaseSummary, &CaseFacts)> = (report.timed())
             .filter_map(|summary| Some((summary, summary.facts.as_ref()?)))
             .collect();
-        let naming = Naming::of(&timed);
+        let mut naming = Naming::of(&timed);
+        let mut lines: Vec<String> = Vec::new();
+        for &(summary, facts) in &timed {
+            let line = naming.suffix(summary, facts);
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        let characters: usize = lines.iter().map(|line| line.chars().count()).sum();
+        let few = (2..=MOST_LINES).contains(&lines.len()) && characters <= MOST_CHARACTERS;
+        if !few || lines.iter().any(String::is_empty) {
+            lines.clear();
+        }
+        naming.in_legend = !lines.is_empty();
         let mut placed = Vec::new();
         let mut missing = Vec::new();
         for &(summary, facts) in &timed {
             match place(report, source, summary, facts, &naming) {
                 Some(point) => placed.push(point),
-                None => missing.push(naming.label(summary, facts, source)),
+                None => missing.push(naming.full_label(summary, facts, source)),
             }
         }
         let coordinates: Vec<(f64, f64)> = (placed.iter())
@@ -120,6 +140,7 @@ impl ParetoPlot {
         }
         Self {
             encoders,
+            lines,
             title: title(source),
             subtitle: subtitle(report, &placed),
             x_title: x_title(source, &placed),
@@ -189,6 +210,8 @@ fn encoder_name<'a>(labels: &'a Labels, source: AccuracySource<'a>) -> &'a str {
 /// Which labels differ between the cases, and so have to be named at each point.
 struct Naming {
     differs: [bool; 6],
+    /// Whether the legend names what differs, so that labels need not.
+    in_legend: bool,
 }
 
 impl Naming {
@@ -201,6 +224,7 @@ impl Naming {
         }
         Self {
             differs: values.map(|set| set.len() > 1),
+            in_legend: false,
         }
     }
 
@@ -226,18 +250,37 @@ impl Naming {
         named.join(", ")
     }
 
+    /// What stands at a point.
     fn label(
         &self,
         summary: &CaseSummary,
         facts: &CaseFacts,
         source: AccuracySource<'_>,
     ) -> String {
+        if !self.in_legend {
+            return self.full_label(summary, facts, source);
+        }
         let labels = &facts.labels;
         let encoder = encoder_name(labels, source);
         let mut label = format!("{encoder} {} px", labels.resolution);
         if let Some(tokens) = facts.visual_tokens {
             label.push_str(&format!(" · {tokens} tok"));
         }
+        label
+    }
+
+    /// The same with everything that tells it from other points.
+    fn full_label(
+        &self,
+        summary: &CaseSummary,
+        facts: &CaseFacts,
+        source: AccuracySource<'_>,
+    ) -> String {
+        let short = Naming {
+            in_legend: true,
+            ..*self
+        };
+        let mut label = short.label(summary, facts, source);
         let suffix = self.suffix(summary, facts);
         if !suffix.is_empty() {
             label.push_str(&format!(" · {suffix}"));

@@ -11,13 +11,13 @@ use plotters::{
 };
 
 use super::{
-    ParetoPlot,
+    ParetoPlot, PlotPoint,
     canvas::{Canvas, Drawn, Paint, Shape, faint, pale},
     font,
     labels::{self, Request},
     layout::{
-        CAP, CAPTION_LINE, Fonts, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS, SOFT_INK, encoders,
-        obstacles, style_of, sweeps,
+        CAP, CAPTION_LINE, Fonts, HEART_RADIUS, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS,
+        SOFT_INK, dashes, encoders, line_of, obstacles, style_of, sweeps,
     },
     picture::{Picture, write_png, write_svg},
     scale::{rounded, time_label},
@@ -163,6 +163,11 @@ fn legend<B: DrawingBackend>(
         drawn?;
         canvas.mark(shape, (at, y), MARK_RADIUS, solid(color))?;
     }
+    for (index, name) in plot.lines.iter().enumerate() {
+        let (at, drawn) = entry(name, 18.0);
+        drawn?;
+        point_mark(canvas, Shape::Circle, (at, y), SOFT_INK, index)?;
+    }
     let (at, drawn) = entry("Pareto front", 44.0);
     drawn?;
     canvas.line(&[(at - 8.0, y), (at + 34.0, y)], faint(FRONT, 1.0), 3.0)?;
@@ -186,7 +191,13 @@ fn lines<B: DrawingBackend>(
             .map(|p| layout.at(p.ttft_ms, p.accuracy))
             .collect();
         let (color, _) = style_of(plot, &sweep[0].encoder);
-        canvas.line(&path, faint(color, 0.35), 2.0)?;
+        if line_of(plot, sweep[0]) == 0 {
+            canvas.line(&path, faint(color, 0.35), 2.0)?;
+        } else {
+            for dash in dashes(&path) {
+                canvas.line(&dash, faint(color, 0.45), 2.0)?;
+            }
+        }
     }
     canvas.line(&layout.staircase(plot), faint(FRONT, 0.85), 3.0)
 }
@@ -231,9 +242,27 @@ fn points<B: DrawingBackend>(
                 canvas.line(&[(x - CAP, end), (x + CAP, end)], bar, 2.0)?;
             }
         }
-        canvas.mark(shape, (x, y), MARK_RADIUS, solid(color))?;
+        point_mark(canvas, shape, (x, y), color, line_of(plot, point))?;
     }
     Ok(())
+}
+
+/// The mark of a point: under the conditions of the first line solid, of the second with a white
+/// heart, of the third with a dark one.
+fn point_mark<B: DrawingBackend>(
+    canvas: &Canvas<'_, B>,
+    shape: Shape,
+    at: (f64, f64),
+    color: RGBColor,
+    line: usize,
+) -> Drawn<B> {
+    canvas.mark(shape, at, MARK_RADIUS, solid(color))?;
+    let heart = match line {
+        0 => return Ok(()),
+        1 => WHITE,
+        _ => INK,
+    };
+    canvas.mark(Shape::Circle, at, HEART_RADIUS, solid(heart))
 }
 
 fn point_labels<B: DrawingBackend>(
@@ -253,9 +282,13 @@ fn point_labels<B: DrawingBackend>(
         });
         texts.push((text, style));
     };
-    for point in &plot.points {
+    for (index, point) in plot.points.iter().enumerate() {
         let at = layout.at(point.ttft_ms, point.accuracy);
-        ask(point.label.clone(), &fonts.label, at, false);
+        // The legend tells the others of this label apart.
+        let named = |p: &PlotPoint| p.label == point.label && p.accuracy == point.accuracy;
+        if plot.lines.is_empty() || !plot.points[..index].iter().any(named) {
+            ask(point.label.clone(), &fonts.label, at, false);
+        }
     }
     for point in plot
         .reference

@@ -23,6 +23,10 @@ pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
 pub(super) const SOFT_INK: RGBColor = RGBColor(95, 95, 95);
 pub(super) const MARK_RADIUS: f64 = 8.5;
 pub(super) const REFERENCE_RADIUS: f64 = 6.5;
+/// Of what is drawn into a mark.
+pub(super) const HEART_RADIUS: f64 = 3.2;
+/// Lengths of a dash and of the gap after it.
+const DASH: (f64, f64) = (9.0, 7.0);
 /// Half length of the caps of an interval bar.
 pub(super) const CAP: f64 = 5.0;
 /// Free space between the end of an interval bar and a label.
@@ -135,6 +139,32 @@ pub(super) fn style_of(plot: &ParetoPlot, encoder: &str) -> (RGBColor, Shape) {
         .into_iter()
         .find(|(name, _)| *name == encoder);
     known.map_or(STYLES[0], |(_, style)| style)
+}
+
+/// Which of the picture's lines a point belongs to; 0 if they are not told apart.
+pub(super) fn line_of(plot: &ParetoPlot, point: &PlotPoint) -> usize {
+    let found = plot.lines.iter().position(|line| *line == point.line);
+    found.unwrap_or(0)
+}
+
+/// A path as dashes.
+pub(super) fn dashes(path: &[(f64, f64)]) -> Vec<[(f64, f64); 2]> {
+    let mut dashes = Vec::new();
+    for pair in path.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let length = (to.0 - from.0).hypot(to.1 - from.1);
+        let at = |distance: f64| {
+            let share = (distance / length).min(1.0);
+            let between = |a: f64, b: f64| a + share * (b - a);
+            (between(from.0, to.0), between(from.1, to.1))
+        };
+        let mut start = 0.0;
+        while start < length {
+            dashes.push([at(start), at(start + DASH.0)]);
+            start += DASH.0 + DASH.1;
+        }
+    }
+    dashes
 }
 
 /// Points of one encoder under the same conditions, by resolution.

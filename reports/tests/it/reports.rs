@@ -182,17 +182,38 @@ fn measured_accuracy_joins_times_of_the_same_conditions_only() {
     assert!(ParetoPlot::new(&read(&records), source).points.is_empty());
 }
 
-#[test]
-fn conditions_that_differ_are_named_at_each_point() {
+/// The picture of the quickstart with the precision of case `n` changed by `precision`.
+fn picture_by_precision(precision: impl Fn(usize) -> String) -> ParetoPlot {
     let mut records = quickstart_records();
-    if let Some(Record::Case(facts)) = records.iter_mut().find(|r| matches!(r, Record::Case(_))) {
-        facts.labels.precision = "bf16".into();
+    let cases = records.iter_mut().filter_map(|r| match r {
+        Record::Case(facts) => Some(facts),
+        _ => None,
+    });
+    for (n, facts) in cases.enumerate() {
+        facts.labels.precision = precision(n);
     }
     let report = read(&records);
     let series = published(&report, "avg5-vicuna-7b");
-    let plot = ParetoPlot::new(&report, AccuracySource::Published(series));
-    assert_eq!(plot.points[0].label, "ViT-L/14 336 px · 576 tok · bf16");
-    assert_eq!(plot.points[1].label, "FastViT 256 px · 64 tok · f32");
+    ParetoPlot::new(&report, AccuracySource::Published(series))
+}
+
+#[test]
+fn a_few_conditions_that_differ_are_told_apart_by_the_legend() {
+    let plot = picture_by_precision(|n| if n == 0 { "bf16" } else { "f32" }.into());
+    assert_eq!(plot.lines, ["bf16", "f32"]);
+    assert_eq!(plot.points[0].label, "ViT-L/14 336 px · 576 tok");
+    assert_eq!(plot.points[0].line, "bf16");
+    assert_eq!(plot.points[1].line, "f32");
+    let same = picture_by_precision(|_| "f32".into());
+    assert!(same.lines.is_empty(), "nothing to tell apart");
+}
+
+#[test]
+fn more_conditions_than_a_legend_holds_are_named_at_each_point() {
+    let plot = picture_by_precision(|n| format!("p{n}"));
+    assert!(plot.lines.is_empty());
+    assert_eq!(plot.points[0].label, "ViT-L/14 336 px · 576 tok · p0");
+    assert_eq!(plot.points[1].label, "FastViT 256 px · 64 tok · p1");
 }
 
 #[test]
