@@ -313,3 +313,17 @@ pub trait Ops {
     /// `silu(gate) * up` of a packed `[gate | up]` projection.
     fn swiglu(&mut self, gate_up: &Self::V) -> Result<Self::V>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taken_tokens_lie_within_the_sequence() {
+        assert_eq!(Take::After(1).range(5), Some((1, 4)));
+        assert_eq!(Take::Last(1).range(5), Some((4, 1)));
+        assert_eq!(Take::Last(5).range(5), Some((0, 5)));
+        assert_eq!(Take::After(6).range(5), None);
+        assert_eq!(Take::Last(6).range(5), None);
+    }
+}

@@ -272,3 +272,52 @@ impl Outputs {
         checks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(logits: &[f32], ids: &[u32]) -> Outputs {
+        Outputs {
+            features: Some((vec![1, 2], vec![4.0, -2.0])),
+            logits: Some(logits.to_vec()),
+            decode_logits: logits.to_vec(),
+            ids: ids.to_vec(),
+            ..Outputs::default()
+        }
+    }
+
+    fn failing(ours: &Outputs, theirs: &Outputs, precision: Precision) -> Vec<&'static str> {
+        let checks = ours.against("other", theirs, &Tolerances::new(precision, None));
+        assert_eq!(checks.len(), 4);
+        let failing = checks.into_iter().filter(|c| !c.ok);
+        failing.map(|c| c.output).collect()
+    }
+
+    #[test]
+    fn engines_agree_within_the_tolerance_of_their_precision() {
+        let theirs = outputs(&[10.0, 1.0], &[0, 0]);
+        let near = outputs(&[10.009, 1.0], &[0, 0]);
+        let far = outputs(&[10.1, 1.0], &[0, 0]);
+        assert!(failing(&near, &theirs, Precision::F32).is_empty());
+        let both = ["logits", "decode_logits"];
+        assert_eq!(failing(&far, &theirs, Precision::F32), both);
+        assert!(failing(&far, &theirs, Precision::F16).is_empty());
+    }
+
+    #[test]
+    fn other_tokens_shapes_and_no_numbers_are_disagreements() {
+        let theirs = outputs(&[10.0, 1.0], &[0, 0]);
+        let parted = outputs(&[10.0, 1.0], &[0, 1]);
+        assert_eq!(failing(&parted, &theirs, Precision::F32), ["greedy_ids"]);
+        assert!(failing(&parted, &theirs, Precision::Bf16).is_empty());
+        let both = ["logits", "decode_logits"];
+        let nan = outputs(&[10.0, f32::NAN], &[0, 0]);
+        assert_eq!(failing(&nan, &theirs, Precision::F16), both);
+        let long = outputs(&[10.0, 1.0, 1.0], &[0, 0]);
+        assert_eq!(failing(&long, &theirs, Precision::F32), both);
+        let checks = nan.against("other", &theirs, &Tolerances::new(Precision::F32, None));
+        let words = checks[1].verdict();
+        assert_eq!(words, "logits: the model gives non-finite values");
+    }
+}

@@ -240,31 +240,35 @@ impl Execution<'_> {
     /// Measures cases together; how many samples of each failed, or how it
     /// failed itself.
     fn measure(&mut self, group: &[Runnable<'_>]) -> Result<Vec<Result<usize, Failed>>, Failure> {
-        let all = |failed: Failed| vec![Err(failed); group.len()];
         let needed: u64 = group.iter().map(|r| r.ready.cost.memory_bytes()).sum();
         let available = machine::report().usable_memory_bytes();
         if let Some(error) = memory::shortage(needed, available) {
             let stage = "load";
-            return Ok(all(Failed { stage, error }));
+            return Ok(vec![Err(Failed { stage, error }); group.len()]);
         }
-        if let Some(failed) = self.disagreement(group) {
-            return Ok(all(failed));
-        }
-        let opened: Vec<Result<Session, Failed>> = group.iter().map(|r| self.open(r)).collect();
+        let mut endings = match group {
+            [_] => vec![Ok(0)],
+            rivals => self.compared(rivals),
+        };
+        let mut going = Vec::new();
         let mut sessions = Vec::new();
-        let mut cases = Vec::new();
-        for (r, session) in group.iter().zip(&opened) {
-            let Ok(session) = session else { continue };
-            if !self.progress.case(r.case.id.as_str()).described {
-                let facts = self.facts(r.case, r.ready, session);
-                self.append(&Record::Case(facts))?;
+        for (index, r) in group.iter().enumerate() {
+            if endings[index].is_err() {
+                continue;
             }
-            cases.push(r.case);
+            match self.open(r) {
+                Err(failed) => endings[index] = Err(failed),
+                Ok(session) => {
+                    if !self.progress.case(r.case.id.as_str()).described {
+                        let facts = self.facts(r.case, r.ready, &session);
+                        self.append(&Record::Case(facts))?;
+                    }
+                    going.push(index);
+                    sessions.push(session);
+                }
+            }
         }
-        let mut endings = Vec::new();
-        for session in opened {
-            endings.push(session.map(|session| sessions.push(session)).map(|()| 0));
-        }
+        let cases: Vec<&Case> = going.iter().map(|index| group[*index].case).collect();
         let measured = match cases.first().map(|case| &case.workload) {
             None => Vec::new(),
             Some(Workload::EncoderLatency(latency) | Workload::EndToEndLatency(latency)) => {
@@ -279,9 +283,8 @@ impl Execution<'_> {
                 done
             }
         };
-        let loaded = endings.iter_mut().filter(|e| e.is_ok());
-        for (ending, measured) in loaded.zip(measured) {
-            *ending = measured;
+        for (index, ending) in going.into_iter().zip(measured) {
+            endings[index] = ending;
         }
         Ok(endings)
     }
@@ -303,57 +306,63 @@ impl Execution<'_> {
         })
     }
 
-    /// Why engines that are to be compared must not be: they compute different
-    /// things, or one of them nothing. Every engine is compared with the first.
-    fn disagreement(&self, group: &[Runnable<'_>]) -> Option<Failed> {
-        let (first, others) = group.split_first()?;
-        if others.is_empty() {
-            return None;
-        }
-        let name = |r: &Runnable<'_>| r.case.backend.clone();
-        let terminal = &self.ctx.terminal;
-        let outputs = |r: &Runnable<'_>, fed: Option<&Outputs>| {
-            self.bar
-                .set_message(format!("{}: outputs of {}", r.case.id, r.case.backend));
-            let mut observe = terminal.downloads(&terminal.spinner("".into()));
-            let (recipe, options) = (&r.ready.recipe, &r.case.options);
-            let hub = &self.ctx.hub;
-            Outputs::of(recipe, &r.case.backend, options, hub, fed, &mut observe).map_err(
-                |failure| Failed {
-                    stage: "load",
-                    error: format!("{}: {}", r.case.backend, crate::error::chain(&failure)),
-                },
-            )
-        };
-        let tolerances = Tolerances::new(first.case.options.precision, None);
-        let theirs = match outputs(first, None) {
-            Ok(theirs) => theirs,
-            Err(failed) => return Some(failed),
-        };
-        for other in others {
-            let ours = match outputs(other, Some(&theirs)) {
+    /// Which of several engines may be timed against each other: an engine
+    /// that gives nothing fails alone; those that give different things fail
+    /// together. The first that works is what the others are compared with.
+    fn compared(&self, rivals: &[Runnable<'_>]) -> Vec<Result<usize, Failed>> {
+        let mut endings: Vec<Result<usize, Failed>> = Vec::new();
+        let mut reference: Option<(&str, Outputs)> = None;
+        let mut differences = Vec::new();
+        for r in rivals {
+            let name = r.case.backend.as_str();
+            let fed = reference.as_ref().map(|(_, outputs)| outputs);
+            let ours = match self.outputs(r, fed) {
                 Ok(ours) => ours,
-                Err(failed) => return Some(failed),
+                Err(failed) => {
+                    endings.push(Err(failed));
+                    continue;
+                }
             };
-            let checks = ours.against(&name(first), &theirs, &tolerances);
-            let off: Vec<String> = checks
-                .iter()
-                .filter(|c| !c.ok)
-                .map(Check::verdict)
-                .collect();
+            endings.push(Ok(0));
+            let Some((first, theirs)) = &reference else {
+                reference = Some((name, ours));
+                continue;
+            };
+            let tolerances = Tolerances::new(r.case.options.precision, None);
+            let checks = ours.against(first, theirs, &tolerances);
+            let off = checks.iter().filter(|c| !c.ok).map(Check::verdict);
+            let off: Vec<String> = off.collect();
             if !off.is_empty() {
-                return Some(Failed {
-                    stage: "verify",
-                    error: format!(
-                        "{} and {} differ, so their times are not compared: {}",
-                        name(first),
-                        name(other),
-                        off.join("; ")
-                    ),
-                });
+                differences.push(format!("{name} and {first} differ: {}", off.join("; ")));
             }
         }
-        None
+        if !differences.is_empty() {
+            let error = format!("not compared in time: {}", differences.join(". "));
+            let failed = Failed {
+                stage: "verify",
+                error,
+            };
+            for ending in endings.iter_mut().filter(|ending| ending.is_ok()) {
+                *ending = Err(failed.clone());
+            }
+        }
+        endings
+    }
+
+    /// What a case's engine gives on a fixed request.
+    fn outputs(&self, r: &Runnable<'_>, fed: Option<&Outputs>) -> Result<Outputs, Failed> {
+        let case = r.case;
+        self.bar
+            .set_message(format!("{}: outputs of {}", case.id, case.backend));
+        let terminal = &self.ctx.terminal;
+        let mut observe = terminal.downloads(&terminal.spinner("".into()));
+        let (recipe, hub) = (&r.ready.recipe, &self.ctx.hub);
+        Outputs::of(recipe, &case.backend, &case.options, hub, fed, &mut observe).map_err(
+            |failure| Failed {
+                stage: "load",
+                error: crate::error::chain(&failure),
+            },
+        )
     }
 
     fn append(&mut self, record: &Record) -> Result<(), Failure> {

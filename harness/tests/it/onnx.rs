@@ -389,3 +389,25 @@ fn an_experiment_on_two_engines_alternates_and_resumes() {
     let after = std::fs::read_to_string(dir.path().join("run/records.jsonl")).unwrap();
     assert_eq!(after, log, "nothing is measured twice");
 }
+
+#[test]
+fn an_engine_that_cannot_run_a_case_leaves_the_others_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiment = dir.path().join("two.yaml");
+    let model = checkpoint("qwen2/qwen2");
+    let text = format!(
+        "about: one of two\nmodels: [{{model: {}}}]\nbackends: [onnxruntime, candle]\nprecisions: [bf16]\n\
+         latency: {{prompt_tokens: 4, decode_tokens: 2, warm_up: 0, min_iterations: 2, max_iterations: 2}}\n",
+        model.display()
+    );
+    std::fs::write(&experiment, text).unwrap();
+    let done = run(dir.path(), ["run", arg(&experiment), "--out", "run"]);
+    // With the library bf16 is what is missing, without it the library is.
+    assert_eq!(done.code, 5, "{}", done.stderr);
+    let ended = |engine: &str, how: &str| {
+        let mut lines = done.stderr.lines();
+        lines.any(|l| l.contains(&format!("/{engine}-cpu/")) && l.contains(how))
+    };
+    assert!(ended("onnxruntime", "failed in"), "{}", done.stderr);
+    assert!(ended("candle", ": ok"), "{}", done.stderr);
+}
