@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::file::{Storage, Written, write};
+use super::graph::Target;
 use super::parts;
 use crate::backend::Precision;
 use crate::error::Result;
@@ -29,7 +30,7 @@ pub fn export(
     recipe: &Recipe,
     inventory: &Inventory,
     source: &dyn WeightSource,
-    precision: Precision,
+    target: Target,
     folder: &Path,
 ) -> Result<Vec<Written>> {
     let mut graphs = Vec::new();
@@ -37,23 +38,23 @@ pub fn export(
         let projected = recipe.projector.is_some();
         graphs.push((
             "vision_encoder",
-            parts::vision(recipe, inventory, precision, projected)?,
+            parts::vision(recipe, inventory, target, projected)?,
         ));
     }
     if recipe.decoder.is_some() {
         graphs.push((
             "embed_tokens",
-            parts::embed_tokens(recipe, inventory, precision)?,
+            parts::embed_tokens(recipe, inventory, target)?,
         ));
         graphs.push((
             "decoder_model_merged",
-            parts::decoder(recipe, inventory, precision)?,
+            parts::decoder(recipe, inventory, target)?,
         ));
     }
     let storage = Storage::Within(LARGEST_FILE);
     (graphs.into_iter())
         .map(|(name, graph)| {
-            let path = folder.join(format!("{name}{}.onnx", suffix(precision)));
+            let path = folder.join(format!("{name}{}.onnx", suffix(target.precision)));
             write(graph, source, &path, storage)
         })
         .collect()

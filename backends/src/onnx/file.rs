@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use prost::Message;
 
-use super::graph::{GraphBuilder, Weight, scalar};
+use super::graph::{FUSED_DOMAIN, GraphBuilder, Weight, scalar};
 use super::proto::{self, BF16, Entry, IR_VERSION, Model, OPSET, OperatorSet};
 use crate::backend::Precision;
 use crate::error::{Error, Result};
@@ -90,15 +90,23 @@ pub fn write(
         Precision::F32 | Precision::F16 => (IR_VERSION, OPSET),
         Precision::Bf16 => BF16,
     };
+    let standard = OperatorSet {
+        domain: String::new(),
+        version: opset,
+    };
+    let mut opset_import = vec![standard];
+    if graph.is_fused() {
+        opset_import.push(OperatorSet {
+            domain: FUSED_DOMAIN.into(),
+            version: 1,
+        });
+    }
     let model = Model {
         ir_version,
         producer_name: "vlmbench".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph.finish(tensors)),
-        opset_import: vec![OperatorSet {
-            domain: String::new(),
-            version: opset,
-        }],
+        opset_import,
         metadata_props: Vec::new(),
     };
     let encoded = model.encode_to_vec();

@@ -10,6 +10,8 @@ use super::proto::{
     ValueInfo, attribute_type,
 };
 use crate::backend::Precision;
+use crate::error::{Error, Result};
+use crate::nets::registry::unknown;
 use crate::params::ParamSpec;
 use crate::weights::Part;
 
@@ -50,11 +52,60 @@ pub enum Attr {
     Text(&'static str),
 }
 
+/// Which operators a graph may use.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Operators {
+    /// Those of the standard: every runtime runs them.
+    #[default]
+    Standard,
+    /// ONNX Runtime's fused attention of decoders as well
+    /// (`GroupQueryAttention`), which makes long prompts faster; that of
+    /// encoders (`MultiHeadAttention`) was measured and is not. Positions then
+    /// follow from the mask, so a decoder takes no position ids, and prompts of
+    /// a batch are padded on the right.
+    Fused,
+}
+
+impl Operators {
+    /// Both.
+    pub const ALL: [Operators; 2] = [Operators::Standard, Operators::Fused];
+
+    /// Lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operators::Standard => "standard",
+            Operators::Fused => "fused",
+        }
+    }
+}
+
+impl std::str::FromStr for Operators {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Operators> {
+        let all = Operators::ALL;
+        all.into_iter()
+            .find(|o| o.name() == s)
+            .ok_or_else(|| unknown("set of operators", s, &all.map(Operators::name)))
+    }
+}
+
+/// What a graph is recorded for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Type of weights and activations.
+    pub precision: Precision,
+    /// Operators it may use.
+    pub operators: Operators,
+}
+
 /// A recorded graph.
 pub struct GraphBuilder {
     name: &'static str,
-    /// Type of weights and activations.
-    precision: Precision,
+    target: Target,
     nodes: Vec<Node>,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
@@ -64,6 +115,9 @@ pub struct GraphBuilder {
     known: HashMap<String, String>,
     scope: String,
 }
+
+/// Domain of ONNX Runtime's own operators.
+pub const FUSED_DOMAIN: &str = "com.microsoft";
 
 /// The scalar of a precision.
 pub fn scalar(precision: Precision) -> Scalar {
@@ -75,11 +129,11 @@ pub fn scalar(precision: Precision) -> Scalar {
 }
 
 impl GraphBuilder {
-    /// An empty graph whose floats have `precision`.
-    pub fn new(name: &'static str, precision: Precision) -> GraphBuilder {
+    /// An empty graph.
+    pub fn new(name: &'static str, target: Target) -> GraphBuilder {
         GraphBuilder {
             name,
-            precision,
+            target,
             nodes: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
@@ -92,7 +146,12 @@ impl GraphBuilder {
 
     /// Type of weights and activations.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.target.precision
+    }
+
+    /// Whether a node is one of ONNX Runtime's own operators.
+    pub fn is_fused(&self) -> bool {
+        self.nodes.iter().any(|node| !node.domain.is_empty())
     }
 
     /// Parameters that the graph reads.
@@ -153,6 +212,36 @@ impl GraphBuilder {
         output
     }
 
+    /// Adds a node of ONNX Runtime's own operators.
+    pub fn fused(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Attr)],
+        outputs: usize,
+    ) -> Vec<String> {
+        let output = self.nodes_of(op, inputs, attributes, outputs);
+        if let Some(node) = self.nodes.last_mut() {
+            node.domain = FUSED_DOMAIN.to_owned();
+        }
+        output
+    }
+
+    /// A constant matrix of the graph's precision.
+    pub fn matrix(&mut self, what: &str, dims: [usize; 2], values: &[f32]) -> String {
+        let bytes = match self.precision() {
+            Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Precision::F16 => (values.iter())
+                .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
+                .collect(),
+            Precision::Bf16 => (values.iter())
+                .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+                .collect(),
+        };
+        let dims = dims.map(|d| d as i64).to_vec();
+        self.constant(what.to_owned(), scalar(self.precision()), dims, bytes)
+    }
+
     /// A constant vector of integers.
     pub fn ints(&mut self, values: &[i64]) -> String {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -172,12 +261,12 @@ impl GraphBuilder {
 
     /// A constant of the graph's precision without axes.
     pub fn float(&mut self, value: f32) -> String {
-        let bytes = match self.precision {
+        let bytes = match self.precision() {
             Precision::F32 => value.to_le_bytes().to_vec(),
             Precision::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
             Precision::Bf16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
         };
-        let scalar = scalar(self.precision);
+        let scalar = scalar(self.precision());
         self.constant(format!("float {value}"), scalar, vec![], bytes)
     }
 

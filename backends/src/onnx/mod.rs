@@ -15,5 +15,5 @@ pub mod published;
 
 pub use export::{export, suffix};
 pub use file::{Storage, Written, write};
-pub use graph::GraphBuilder;
+pub use graph::{GraphBuilder, Operators, Target};
 pub use parts::{decoder, embed_tokens, projector, vision};

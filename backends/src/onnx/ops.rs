@@ -3,7 +3,7 @@
 //! Shapes are inferred, and errors found, by [`CostOps`] on the sizes that the
 //! network is traced with; the graph itself keeps batch, sequence and image
 //! size free wherever the network does. Only operators of the standard set are
-//! used. Maps are channels-first, as ONNX's convolutions want them, and are
+//! used, unless fused attention is asked for. Maps are channels-first, as ONNX's convolutions want them, and are
 //! turned only where a norm or product over channels stands between.
 
 use std::collections::HashMap;
@@ -68,14 +68,34 @@ impl Value {
     }
 }
 
-/// What a decoder's graph has beside its embeddings, all named.
+/// Where new positions are and what they see, in names of the graph.
+pub enum Positions {
+    /// For standard operators.
+    Standard {
+        /// Cosines of the rotary angles, `(b, n, 1, head_dim / 2)`.
+        cos: String,
+        /// Their sines.
+        sin: String,
+        /// What is added to the scores, `(b, 1, groups * n, past + n)`.
+        mask: String,
+    },
+    /// For fused attention.
+    Fused {
+        /// Cosines of every position's angles, `(positions, head_dim / 2)`.
+        cos: String,
+        /// Their sines.
+        sin: String,
+        /// The last position of each sequence, `(b)`, 32-bit.
+        last: String,
+        /// Length of the longest one, 32-bit.
+        total: String,
+    },
+}
+
+/// What a decoder's graph has beside its embeddings.
 pub struct DecoderInputs {
-    /// Cosines of the rotary angles, `(b, n, 1, head_dim / 2)`.
-    pub cos: String,
-    /// Their sines.
-    pub sin: String,
-    /// What is added to the scores, `(b, 1, groups * n, past + n)`.
-    pub mask: String,
+    /// Positions.
+    pub positions: Positions,
     /// Keys and values so far per layer, `(b, kv_heads, past, head_dim)`.
     pub past: Vec<(String, String)>,
     /// Keys and values with the new positions per layer, once recorded.
@@ -496,8 +516,11 @@ impl Ops for OnnxOps<'_> {
     /// Queries and keys are turned together, while they lie side by side.
     fn rotary(&mut self, qkv: &Value, heads: Heads, theta: f32) -> Result<Value> {
         let shape = self.shapes.rotary(&qkv.shape, heads, theta)?;
-        let decoder = self.decoder("rotary")?;
-        let (cos, sin) = (decoder.cos.clone(), decoder.sin.clone());
+        let (cos, sin) = match &self.decoder("rotary")?.positions {
+            Positions::Standard { cos, sin, .. } => (cos.clone(), sin.clone()),
+            // Fused attention turns them itself.
+            Positions::Fused { .. } => return Ok(qkv.clone()),
+        };
         let (d, kv) = (heads.head_dim, heads.kv_heads * heads.head_dim);
         let turned = heads.heads + heads.kv_heads;
         let parts = self.split(&qkv.name, 2, &[turned * d, kv]);
@@ -532,10 +555,45 @@ impl Ops for OnnxOps<'_> {
     /// keys and values are never repeated.
     fn cached_attention(&mut self, qkv: &Value, heads: Heads, layer: usize) -> Result<Value> {
         let shape = self.shapes.cached_attention(&qkv.shape, heads, layer)?;
-        let [queries, keys, values] = self.divide(qkv, heads);
         let decoder = self.decoder("cached attention")?;
-        let mask = decoder.mask.clone();
         let (past_keys, past_values) = decoder.past[layer].clone();
+        let mask = match &decoder.positions {
+            Positions::Standard { mask, .. } => mask.clone(),
+            Positions::Fused {
+                cos,
+                sin,
+                last,
+                total,
+            } => {
+                let [cos, sin, last, total] = [cos, sin, last, total].map(Clone::clone);
+                // Keys and values come packed with the queries.
+                let inputs = [
+                    &qkv.name,
+                    "",
+                    "",
+                    &past_keys,
+                    &past_values,
+                    &last,
+                    &total,
+                    &cos,
+                    &sin,
+                ];
+                let attributes = [
+                    ("num_heads", Attr::Int(heads.heads as i64)),
+                    ("kv_num_heads", Attr::Int(heads.kv_heads as i64)),
+                    ("do_rotary", Attr::Int(1)),
+                ];
+                let made = self
+                    .graph
+                    .fused("GroupQueryAttention", &inputs, &attributes, 3);
+                let [y, keys, values] = <[String; 3]>::try_from(made).expect("three outputs");
+                self.decoder("cached attention")?
+                    .present
+                    .push((keys, values));
+                return Ok(Value::new(y, shape, Form::Tokens));
+            }
+        };
+        let [queries, keys, values] = self.divide(qkv, heads);
         let axis = [("axis", Attr::Int(2))];
         let keys = self.node("Concat", &[&past_keys, &keys], &axis);
         let values = self.node("Concat", &[&past_values, &values], &axis);

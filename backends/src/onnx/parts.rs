@@ -4,8 +4,8 @@
 //! Floats enter and leave as f32 whatever the precision, but for the KV cache,
 //! which has the graph's own.
 
-use super::graph::{Attr, Axis, GraphBuilder, scalar};
-use super::ops::{DecoderInputs, OnnxOps, Value, cast};
+use super::graph::{Attr, Axis, GraphBuilder, Operators, Target, scalar};
+use super::ops::{DecoderInputs, OnnxOps, Positions, Value, cast};
 use super::proto::Scalar;
 use crate::backend::Precision;
 use crate::error::Result;
@@ -67,7 +67,7 @@ fn leave(graph: &mut GraphBuilder, x: &str, name: &str, axes: &[Axis]) {
 pub fn vision(
     recipe: &Recipe,
     inventory: &Inventory,
-    precision: Precision,
+    target: Target,
     projected: bool,
 ) -> Result<GraphBuilder> {
     let encoder = recipe.encoder()?;
@@ -77,7 +77,7 @@ pub fn vision(
         true => [Axis::Free("height"), Axis::Free("width")],
         false => [Axis::Fixed(side); 2],
     };
-    let mut graph = GraphBuilder::new("vision_encoder", precision);
+    let mut graph = GraphBuilder::new("vision_encoder", target);
     let axes = [BATCH, Axis::Fixed(3), sides[0], sides[1]];
     let pixels = graph.input("pixel_values", Scalar::F32, &axes);
     let pixels = enter(&mut graph, pixels);
@@ -109,13 +109,9 @@ pub fn vision(
 }
 
 /// `features` to `image_features`: the projector alone.
-pub fn projector(
-    recipe: &Recipe,
-    inventory: &Inventory,
-    precision: Precision,
-) -> Result<GraphBuilder> {
+pub fn projector(recipe: &Recipe, inventory: &Inventory, target: Target) -> Result<GraphBuilder> {
     let c = recipe.projector()?;
-    let mut graph = GraphBuilder::new("projector", precision);
+    let mut graph = GraphBuilder::new("projector", target);
     let axes = |width| [BATCH, Axis::Free("image_tokens"), Axis::Fixed(width)];
     let x = graph.input("features", Scalar::F32, &axes(c.d_in));
     let x = enter(&mut graph, x);
@@ -135,10 +131,10 @@ pub fn projector(
 pub fn embed_tokens(
     recipe: &Recipe,
     inventory: &Inventory,
-    precision: Precision,
+    target: Target,
 ) -> Result<GraphBuilder> {
     let c = &recipe.decoder()?.config;
-    let mut graph = GraphBuilder::new("embed_tokens", precision);
+    let mut graph = GraphBuilder::new("embed_tokens", target);
     let ids = graph.input("input_ids", Scalar::I64, &[BATCH, SEQUENCE]);
     let specs = specs(inventory, Part::Decoder);
     let mut ops = OnnxOps::new(&mut graph, Part::Decoder, specs).with_ids(ids);
@@ -151,18 +147,13 @@ pub fn embed_tokens(
 /// `inputs_embeds`, `attention_mask`, `position_ids` and the past to the
 /// `logits` of the last position and the present: prefill with a past of no
 /// positions, decode with one new position.
-pub fn decoder(
-    recipe: &Recipe,
-    inventory: &Inventory,
-    precision: Precision,
-) -> Result<GraphBuilder> {
+pub fn decoder(recipe: &Recipe, inventory: &Inventory, target: Target) -> Result<GraphBuilder> {
     let c = &recipe.decoder()?.config;
-    let mut graph = GraphBuilder::new("decoder_model_merged", precision);
+    let mut graph = GraphBuilder::new("decoder_model_merged", target);
     let axes = [BATCH, SEQUENCE, Axis::Fixed(c.hidden)];
     let embeddings = graph.input("inputs_embeds", Scalar::F32, &axes);
     let visible = graph.input("attention_mask", Scalar::I64, &[BATCH, TOTAL]);
-    let positions = graph.input("position_ids", Scalar::I64, &[BATCH, SEQUENCE]);
-    let kv = scalar(precision);
+    let kv = scalar(target.precision);
     let cache_axes = |length| {
         let (heads, dim) = (Axis::Fixed(c.kv_heads), Axis::Fixed(c.head_dim));
         [BATCH, heads, length, dim]
@@ -173,8 +164,15 @@ pub fn decoder(
         past.push((input(&key), input(&value)));
     }
     graph.set_scope("positions");
-    let mask = causal_mask(&mut graph, c, &embeddings, &visible);
-    let (cos, sin) = rotary_angles(&mut graph, c, &positions);
+    let positions = match target.operators {
+        Operators::Standard => {
+            let ids = graph.input("position_ids", Scalar::I64, &[BATCH, SEQUENCE]);
+            let mask = causal_mask(&mut graph, c, &embeddings, &visible);
+            let (cos, sin) = rotary_angles(&mut graph, c, &ids);
+            Positions::Standard { cos, sin, mask }
+        }
+        Operators::Fused => fused_positions(&mut graph, c, &visible),
+    };
     let x = enter(&mut graph, embeddings);
     let shape = Shape::Tokens {
         b: 1,
@@ -184,9 +182,7 @@ pub fn decoder(
     let specs = specs(inventory, Part::Decoder);
     let mut ops = OnnxOps::new(&mut graph, Part::Decoder, specs);
     ops.decoder = Some(DecoderInputs {
-        cos,
-        sin,
-        mask,
+        positions,
         past,
         present: Vec::new(),
     });
@@ -244,13 +240,44 @@ fn causal_mask(
     graph.node("Tile", &[&mask, &repeats], &[])
 }
 
+/// `theta^(-2i / head_dim)` for each pair `i` of a head.
+fn frequencies(c: &DecoderConfig) -> Vec<f32> {
+    (0..c.head_dim / 2)
+        .map(|i| 1.0 / c.rope_theta.powf(2.0 * i as f32 / c.head_dim as f32))
+        .collect()
+}
+
+/// What fused attention wants to know: tables of every position's angles, and
+/// the sequences' lengths after `visible (b, past + n)`.
+fn fused_positions(graph: &mut GraphBuilder, c: &DecoderConfig, visible: &str) -> Positions {
+    let angles: Vec<f32> = (0..c.max_positions)
+        .flat_map(|p| frequencies(c).into_iter().map(move |f| p as f32 * f))
+        .collect();
+    let dims = [c.max_positions, c.head_dim / 2];
+    let table = |f: fn(f32) -> f32| -> Vec<f32> { angles.iter().map(|a| f(*a)).collect() };
+    let cos = graph.matrix("cosines", dims, &table(f32::cos));
+    let sin = graph.matrix("sines", dims, &table(f32::sin));
+    let (axis, one) = (graph.ints(&[1]), graph.int(1));
+    let keep = [("keepdims", Attr::Int(0))];
+    let lengths = graph.node("ReduceSum", &[visible, &axis], &keep);
+    let last = graph.node("Sub", &[&lengths, &one], &[]);
+    let last = cast(graph, &last, Scalar::I32);
+    let second = [("start", Attr::Int(1)), ("end", Attr::Int(2))];
+    let total = graph.node("Shape", &[visible], &second);
+    let total = graph.node("Squeeze", &[&total], &[]);
+    let total = cast(graph, &total, Scalar::I32);
+    Positions::Fused {
+        cos,
+        sin,
+        last,
+        total,
+    }
+}
+
 /// Cosines and sines of `position * theta^(-2i / head_dim)`,
 /// `(b, n, 1, head_dim / 2)`, computed in f32.
 fn rotary_angles(graph: &mut GraphBuilder, c: &DecoderConfig, positions: &str) -> (String, String) {
-    let frequencies: Vec<f32> = (0..c.head_dim / 2)
-        .map(|i| 1.0 / c.rope_theta.powf(2.0 * i as f32 / c.head_dim as f32))
-        .collect();
-    let frequencies = graph.f32s(&frequencies);
+    let frequencies = graph.f32s(&frequencies(c));
     let positions = cast(graph, positions, Scalar::F32);
     let axes = graph.ints(&[2, 3]);
     let positions = graph.node("Unsqueeze", &[&positions, &axes], &[]);

@@ -142,6 +142,8 @@ pub mod attribute_type {
 pub enum Scalar {
     /// 32-bit float.
     F32 = 1,
+    /// 32-bit integer.
+    I32 = 6,
     /// 64-bit integer.
     I64 = 7,
     /// Boolean.

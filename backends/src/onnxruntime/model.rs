@@ -15,7 +15,7 @@ use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts};
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::DecoderConfig;
-use crate::onnx::{self, GraphBuilder, Storage, parts::cache_names};
+use crate::onnx::{self, GraphBuilder, Storage, Target, parts::cache_names};
 use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
 use crate::weights::{Inventory, WeightSource};
@@ -113,7 +113,10 @@ impl OnnxRuntimeModel {
         options: LoadOptions,
         loader: &Loader<'_>,
     ) -> Result<OnnxRuntimeModel> {
-        let precision = loader.precision;
+        let target = Target {
+            precision: loader.precision,
+            operators: loader.settings.operators,
+        };
         let folder = tempfile::tempdir().map_err(|source| Error::Write {
             path: std::env::temp_dir(),
             source,
@@ -125,14 +128,14 @@ impl OnnxRuntimeModel {
         };
         let mut vision = None;
         if recipe.encoder.is_some() {
-            let graph = onnx::vision(recipe, inventory, precision, false)?;
+            let graph = onnx::vision(recipe, inventory, target, false)?;
             let path = write(VISION, graph)?;
             vision = Some(loader.vision(&path)?);
             remove(&path);
         }
         let mut projector = None;
         if recipe.projector.is_some() {
-            let graph = onnx::projector(recipe, inventory, precision)?;
+            let graph = onnx::projector(recipe, inventory, target)?;
             let path = write(PROJECTOR, graph)?;
             projector = Some(Graph::open(
                 loader,
@@ -145,14 +148,14 @@ impl OnnxRuntimeModel {
         let mut decoder = None;
         if let Some(d) = &recipe.decoder {
             let context = options.positions(&d.config)?;
-            let graph = onnx::embed_tokens(recipe, inventory, precision)?;
+            let graph = onnx::embed_tokens(recipe, inventory, target)?;
             let embed = write(EMBED, graph)?;
-            let forward = write(DECODER, onnx::decoder(recipe, inventory, precision)?)?;
+            let forward = write(DECODER, onnx::decoder(recipe, inventory, target)?)?;
             decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
         }
         let mut facts = facts(recipe, inventory, source, decoder.as_ref(), loader)?;
         let parameters: u64 = facts.params.iter().map(|(_, n)| n).sum();
-        facts.param_bytes = parameters * precision.bytes() as u64;
+        facts.param_bytes = parameters * loader.precision.bytes() as u64;
         Ok(OnnxRuntimeModel {
             recipe: recipe.clone(),
             facts,
@@ -171,8 +174,7 @@ impl OnnxRuntimeModel {
         options: LoadOptions,
         loader: &Loader<'_>,
     ) -> Result<OnnxRuntimeModel> {
-        let precision = loader.precision;
-        let own = onnx::suffix(precision);
+        let own = onnx::suffix(loader.precision);
         let suffix = match &loader.settings.variant {
             Some(variant) => format!("_{variant}"),
             None => own.to_owned(),

@@ -13,6 +13,7 @@ use super::device::Device;
 use crate::backend::Precision;
 use crate::error::{Error, Result};
 use crate::nets::registry::unknown;
+use crate::onnx::Operators;
 
 /// What ONNX Runtime may do to a graph before it runs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,6 +67,8 @@ impl std::str::FromStr for Optimization {
 pub struct Settings {
     /// What may be done to the graph.
     pub optimization: Optimization,
+    /// Operators of the graphs that are recorded.
+    pub operators: Operators,
     /// Whether activations come from a pool of memory that only grows.
     pub arena: bool,
     /// Which of several published graphs to run: what stands after the
@@ -80,6 +83,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             optimization: Optimization::All,
+            operators: Operators::Standard,
             arena: true,
             variant: None,
         }

@@ -8,11 +8,18 @@ use prost::Message;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
 use vlmbench_backends::onnx::proto::{Extent, Graph, Model, Tensor};
-use vlmbench_backends::onnx::{self, Storage, Written, parts};
+use vlmbench_backends::onnx::{self, Operators, Storage, Target, Written, parts};
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::weights::{Inventory, Part};
 
 use crate::parity::fixture;
+
+fn target(precision: Precision) -> Target {
+    Target {
+        precision,
+        ..Target::default()
+    }
+}
 
 fn small() -> (Recipe, Inventory) {
     let recipe = recipe_from_folder(&fixture("fastvlm/fast_vlm")).unwrap();
@@ -28,7 +35,14 @@ fn exported(precision: Precision) -> (tempfile::TempDir, Vec<Written>) {
     let (recipe, inventory) = small();
     let folder = tempfile::tempdir().unwrap();
     let source = SeededSource::new(1);
-    let written = onnx::export(&recipe, &inventory, &source, precision, folder.path()).unwrap();
+    let written = onnx::export(
+        &recipe,
+        &inventory,
+        &source,
+        target(precision),
+        folder.path(),
+    )
+    .unwrap();
     (folder, written)
 }
 
@@ -133,7 +147,7 @@ fn a_vision_transformer_has_the_sides_it_was_made_for() {
     let inventory = Inventory::of(&recipe).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vision_encoder.onnx");
-    let graph = parts::vision(&recipe, &inventory, Precision::F32, true).unwrap();
+    let graph = parts::vision(&recipe, &inventory, target(Precision::F32), true).unwrap();
     onnx::write(graph, &SeededSource::new(1), &path, Storage::Beside).unwrap();
     let graph = read(&path).graph.unwrap();
     check(&graph);
@@ -149,7 +163,7 @@ fn weights_beside_the_model_are_aligned_and_the_same() {
     let source = CheckpointSource::open(&folder, &recipe, &inventory).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let tensors = |name: &str, storage| -> (Vec<Tensor>, Option<Vec<u8>>) {
-        let graph = parts::decoder(&recipe, &inventory, Precision::F16).unwrap();
+        let graph = parts::decoder(&recipe, &inventory, target(Precision::F16)).unwrap();
         let written = onnx::write(graph, &source, &dir.path().join(name), storage).unwrap();
         let beside = written.weights.map(|path| std::fs::read(path).unwrap());
         (read(&written.model).graph.unwrap().initializer, beside)
@@ -186,11 +200,51 @@ fn weights_beside_the_model_are_aligned_and_the_same() {
 }
 
 #[test]
+fn fused_attention_is_used_only_when_it_is_asked_for() {
+    let (recipe, inventory) = small();
+    let folder = tempfile::tempdir().unwrap();
+    let fused = Target {
+        operators: Operators::Fused,
+        ..Target::default()
+    };
+    let source = SeededSource::new(1);
+    for written in onnx::export(&recipe, &inventory, &source, fused, folder.path()).unwrap() {
+        let model = read(&written.model);
+        let domains: Vec<&str> = model
+            .opset_import
+            .iter()
+            .map(|o| o.domain.as_str())
+            .collect();
+        let graph = model.graph.unwrap();
+        let own = graph.node.iter().filter(|n| !n.domain.is_empty());
+        let own: BTreeSet<&str> = own.map(|n| n.op_type.as_str()).collect();
+        let expected: &[&str] = match graph.name.as_str() {
+            "decoder_model_merged" => &["GroupQueryAttention"],
+            _ => &[],
+        };
+        assert!(
+            own.into_iter().eq(expected.iter().copied()),
+            "{}",
+            graph.name
+        );
+        let expected = if expected.is_empty() { 1 } else { 2 };
+        assert_eq!(domains.len(), expected, "{}", graph.name);
+    }
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_to_is_named() {
     let (recipe, inventory) = small();
     let source = SeededSource::new(1);
     let nowhere = Path::new("/nonexistent/folder");
-    let error = onnx::export(&recipe, &inventory, &source, Precision::F32, nowhere).unwrap_err();
+    let error = onnx::export(
+        &recipe,
+        &inventory,
+        &source,
+        target(Precision::F32),
+        nowhere,
+    )
+    .unwrap_err();
     assert!(
         error.to_string().contains("cannot write /nonexistent"),
         "{error}"

@@ -11,11 +11,12 @@
 use std::path::{Path, PathBuf};
 
 use vlmbench_backends::backend::{
-    self, EngineOptions, Features, Level, LoadOptions, LoadedModel, Precision,
+    self, EngineOptions, Features, Level, LoadOptions, LoadedModel, Precision, Settings,
 };
 use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
 use vlmbench_backends::image::Pixels;
 use vlmbench_backends::npy;
+use vlmbench_backends::onnx::Operators;
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::text::PromptTokens;
 use vlmbench_backends::weights::{Inventory, WeightSource};
@@ -61,12 +62,14 @@ fn pixels(path: &Path) -> Pixels {
 pub struct Engine {
     backend: &'static str,
     simd: Option<Level>,
+    operators: Operators,
 }
 
 /// candle as it runs by default.
 pub const CANDLE: Engine = Engine {
     backend: "candle",
     simd: None,
+    operators: Operators::Standard,
 };
 
 /// Every engine there is here.
@@ -78,11 +81,15 @@ pub fn engines() -> Vec<Engine> {
     let mut engines: Vec<Engine> = levels.collect();
     let runtime = Engine {
         backend: "onnxruntime",
-        simd: None,
+        ..CANDLE
+    };
+    let fused = Engine {
+        operators: Operators::Fused,
+        ..runtime
     };
     let options = EngineOptions::new("cpu", Precision::F32, 1);
     match backend::open(runtime.backend, &options) {
-        Ok(_) => engines.push(runtime),
+        Ok(_) => engines.extend([runtime, fused]),
         Err(e) if std::env::var_os("VLMBENCH_REQUIRE_ONNXRUNTIME").is_some() => panic!("{e}"),
         Err(e) => eprintln!("not tried: {e}"),
     }
@@ -97,6 +104,10 @@ pub fn load(
 ) -> Box<dyn LoadedModel> {
     let options = EngineOptions {
         simd: engine.simd,
+        onnxruntime: Settings {
+            operators: engine.operators,
+            ..Settings::default()
+        },
         ..EngineOptions::new("cpu", precision, 1)
     };
     let engine = backend::open(engine.backend, &options).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vlmbench_backends::backend::Precision;
-use vlmbench_backends::onnx::{self, Written};
+use vlmbench_backends::onnx::{self, Target, Written};
 use vlmbench_reports::table::{Align, Column, Table};
 
 use super::Format;
@@ -42,6 +42,10 @@ pub struct Args {
     /// Precision of weights and activations: f32, f16 or bf16
     #[arg(long, value_name = "P", default_value = "f32")]
     pub precision: String,
+    /// Operators that may be used: standard, or fused, ONNX Runtime's own attention in decoders, for it alone:
+    /// without position ids, and batches padded on the right
+    #[arg(long, value_name = "SET", default_value = "standard")]
+    pub operators: String,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -60,6 +64,10 @@ struct Exported<'a> {
 /// Writes the graphs and says what was written.
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let precision: Precision = args.precision.parse()?;
+    let target = Target {
+        precision,
+        operators: args.operators.parse()?,
+    };
     let bar = ctx.terminal.spinner(format!("looking for {}", args.model));
     let mut observe = ctx.terminal.downloads(&bar);
     let mut recipe = model_ref::resolve(&args.model, &ctx.configs, &ctx.hub, &mut observe)?.recipe;
@@ -74,7 +82,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         &weighed.recipe,
         &weighed.inventory,
         weighed.source.as_ref(),
-        precision,
+        target,
         &graphs,
     )?;
     let copied = match &weighed.folder {

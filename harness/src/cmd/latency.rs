@@ -76,6 +76,9 @@ pub struct EngineArgs {
     /// What ONNX Runtime may do to a graph before it runs it: disabled, basic, extended or all
     #[arg(long, value_name = "LEVEL", default_value = "all")]
     pub graph_optimization: String,
+    /// Operators of the graphs that ONNX Runtime is given: standard, or fused, its own attention in decoders
+    #[arg(long, value_name = "SET", default_value = "standard")]
+    pub graph_operators: String,
     /// Have ONNX Runtime give activations' memory back after each run, in place of keeping it in an arena
     #[arg(long)]
     pub no_arena: bool,
@@ -95,6 +98,7 @@ impl EngineArgs {
             simd: self.simd.as_deref().map(str::parse::<Level>).transpose()?,
             onnxruntime: Settings {
                 optimization: self.graph_optimization.parse()?,
+                operators: self.graph_operators.parse()?,
                 arena: !self.no_arena,
                 variant: self.graph_variant.clone(),
             },

@@ -181,6 +181,7 @@ impl Session {
             let optimization = s.optimization.name().to_owned();
             let all = [
                 ("graph_optimization", optimization),
+                ("operators", s.operators.name().to_owned()),
                 ("arena", s.arena.to_string()),
             ];
             let all = all.into_iter().chain(variant);

@@ -210,6 +210,9 @@ fn damaged_and_foreign_graphs_are_errors_that_name_the_file() {
     again().fails(7, &["decoder_model_merged.onnx", "vision_encoder.onnx"]);
 }
 
+/// What is done to a graph, and a name for it.
+type Damage<'a> = (&'a str, &'a dyn Fn(&mut Graph));
+
 /// A file as `damage` leaves it.
 fn edit(path: &Path, damage: impl Fn(&mut Graph)) {
     let mut model = Model::decode(std::fs::read(path).unwrap().as_slice()).unwrap();
@@ -251,7 +254,7 @@ fn hostile_graphs_are_errors_and_not_crashes() {
             .position(|t| t.dims.len() == 2)
             .unwrap()
     };
-    let damages: [(&str, &dyn Fn(&mut Graph)); 12] = [
+    let damages: [Damage; 12] = [
         ("a weight of another shape", &|g| {
             let at = weight(g);
             g.initializer[at].dims.reverse();
