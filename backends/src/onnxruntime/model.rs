@@ -113,6 +113,15 @@ impl OnnxRuntimeModel {
         options: LoadOptions,
         loader: &Loader<'_>,
     ) -> Result<OnnxRuntimeModel> {
+        if let Some(variant) = &loader.settings.variant {
+            return Err(Error::Config {
+                what: "graph variant".into(),
+                value: variant.clone(),
+                problem: "is one of several graphs in a folder; this model has weights, from which graphs are \
+                          recorded in the precision asked for"
+                    .into(),
+            });
+        }
         let target = Target {
             precision: loader.precision,
             operators: loader.settings.operators,

@@ -199,7 +199,11 @@ impl Session {
             settings: settings.unwrap_or_default(),
             threads: u32::try_from(self.engine.threads).ok(),
             device: self.engine.device.clone(),
-            dtype: self.engine.precision.to_string(),
+            // What a published graph computes in, only its name says.
+            dtype: match self.engine.onnxruntime.as_ref().map(|s| &s.variant) {
+                Some(Some(variant)) => variant.clone(),
+                _ => self.engine.precision.to_string(),
+            },
             simd: vec![self.engine.simd.clone()],
         }
     }

@@ -153,6 +153,9 @@ fn exported_graphs_run_and_give_what_the_checkpoint_gives() {
     run_anywhere(variant).json(9);
     run_anywhere([&verify[..], &RUNTIME, &["--graph-variant", "q4"]].concat())
         .fails(7, &["vision_encoder_q4.onnx", "vision_encoder_fp16.onnx"]);
+    let weights = checkpoint("qwen2/qwen2");
+    let variant = ["latency", arg(&weights), "--graph-variant", "q4"];
+    run_anywhere([&variant[..], &RUNTIME].concat()).fails(3, &["q4", "weights"]);
     let latency = [
         "latency",
         arg(dir.path()),
