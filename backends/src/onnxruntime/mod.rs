@@ -3,7 +3,7 @@
 //! The runtime's shared library is found and loaded when the engine is asked
 //! for ([`library`]); nothing else in the program needs it. A recipe's
 //! networks are recorded as graphs by [`crate::onnx`], from the same weights
-//! that candle gets, and run here ([`model`]).
+//! that candle gets, and run here.
 
 pub mod backend;
 pub mod device;
