@@ -15,7 +15,7 @@ pub use crate::candle::kernels::simd::Level;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::DecoderConfig;
-use crate::nets::registry::unknown;
+use crate::nets::registry::{one_of, unknown};
 use crate::onnxruntime::OnnxRuntimeBackend;
 use crate::onnxruntime::library::Library;
 pub use crate::onnxruntime::{Optimization, Settings};
@@ -71,10 +71,7 @@ impl std::str::FromStr for Precision {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Precision> {
-        let all = Precision::ALL;
-        all.into_iter()
-            .find(|p| p.name() == s)
-            .ok_or_else(|| unknown("precision", s, &all.map(Precision::name)))
+        one_of("precision", s, Precision::ALL, Precision::name)
     }
 }
 
@@ -140,14 +137,44 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// The positions asked for, if the decoder was made for so many.
     pub fn positions(&self, decoder: &DecoderConfig) -> Result<usize> {
-        if self.context > decoder.max_positions {
-            return Err(Error::ContextOverflow {
-                tokens: self.context,
-                new: 0,
-                context: decoder.max_positions,
-            });
-        }
+        within(self.context, 0, decoder.max_positions)?;
         Ok(self.context)
+    }
+}
+
+/// Errors unless `new` positions after `tokens` fit a context.
+pub(crate) fn within(tokens: usize, new: usize, context: usize) -> Result<()> {
+    match tokens + new <= context {
+        true => Ok(()),
+        false => Err(Error::ContextOverflow {
+            tokens,
+            new,
+            context,
+        }),
+    }
+}
+
+/// Positions of a prompt, of which there must be some and all must fit.
+pub(crate) fn prompt_positions(prompt: &PromptTokens, context: usize) -> Result<usize> {
+    match prompt.total_len() {
+        0 => Err(Error::ContextOverflow {
+            tokens: 0,
+            new: 0,
+            context,
+        }),
+        tokens => within(tokens, 0, context).map(|()| tokens),
+    }
+}
+
+/// Errors if an engine is to have no thread at all.
+pub(crate) fn some_threads(threads: usize) -> Result<()> {
+    match threads {
+        0 => Err(Error::Config {
+            what: "threads".into(),
+            value: "0".into(),
+            problem: "must be at least 1".into(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -187,6 +214,32 @@ pub struct ModelFacts {
     pub weights: WeightsInfo,
 }
 
+impl ModelFacts {
+    /// What holds of a recipe on every engine; the engine knows the rest.
+    pub(crate) fn of(
+        recipe: &Recipe,
+        inventory: &Inventory,
+        source: &dyn WeightSource,
+    ) -> Result<ModelFacts> {
+        let parts = inventory.parts.iter().map(|(part, specs)| {
+            let elements = specs.iter().map(|s| s.elements() as u64);
+            (*part, elements.sum())
+        });
+        Ok(ModelFacts {
+            params: parts.collect(),
+            param_bytes: 0,
+            visual_tokens: match &recipe.encoder {
+                Some(_) => recipe.visual_tokens()?,
+                None => 0,
+            },
+            projects_in_encode: false,
+            nodes: BTreeMap::new(),
+            context: 0,
+            weights: source.info().clone(),
+        })
+    }
+}
+
 /// Features of one image where the engine keeps them: `(tokens, dim)`.
 pub struct Features {
     /// Visual tokens.
@@ -212,6 +265,16 @@ impl Features {
             Some(features) => Err(problem(features.tokens.to_string())),
             None => Err(problem(format!("{} images", images.len()))),
         }
+    }
+
+    /// The value, which only the engine that made it can read.
+    pub(crate) fn value<T: Any>(&self, engine: &str) -> Result<&T> {
+        self.value.downcast_ref().ok_or_else(|| Error::Shape {
+            op: "features",
+            name: "value".into(),
+            expected: format!("features of the {engine} engine"),
+            got: "another engine's".into(),
+        })
     }
 }
 

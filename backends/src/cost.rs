@@ -348,12 +348,7 @@ impl Ops for CostOps {
 
     fn take_tokens(&mut self, x: &Shape, take: Take) -> Result<Shape> {
         let (b, n) = tokens("take tokens", "", *x)?;
-        let (_, len) = take.range(n).ok_or_else(|| Error::Shape {
-            op: "take tokens",
-            name: String::new(),
-            expected: format!("enough tokens for {take:?}"),
-            got: format!("{n}"),
-        })?;
+        let (_, len) = take.range(n)?;
         Ok(Shape::Tokens {
             b,
             n: len,

@@ -10,7 +10,7 @@
 //! token sequence `(batch, tokens, dim)`. The memory layout is the
 //! interpreter's own affair: networks only ever see logical shapes.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The logical shape of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +178,21 @@ pub struct Embedding {
     pub dim: usize,
 }
 
+impl Embedding {
+    /// Errors unless every id is a row of the table.
+    pub fn check(&self, ids: &[u32]) -> Result<()> {
+        match ids.iter().find(|id| **id as usize >= self.vocab) {
+            None => Ok(()),
+            Some(id) => Err(Error::Shape {
+                op: "embed",
+                name: self.name.clone(),
+                expected: format!("token ids below {}", self.vocab),
+                got: id.to_string(),
+            }),
+        }
+    }
+}
+
 /// How the packed projection of an attention layer is divided: per token
 /// `[q (heads * head_dim) | k (kv_heads * head_dim) | v (kv_heads * head_dim)]`.
 #[derive(Clone, Copy, Debug)]
@@ -221,12 +236,19 @@ pub enum Take {
 }
 
 impl Take {
-    /// First token and number of tokens out of `n`, if there are so many.
-    pub fn range(self, n: usize) -> Option<(usize, usize)> {
-        match self {
-            Take::After(first) => Some((first, n.checked_sub(first)?)),
-            Take::Last(len) => Some((n.checked_sub(len)?, len)),
-        }
+    /// First token and number of tokens out of `n`; an error if there are not
+    /// so many.
+    pub fn range(self, n: usize) -> Result<(usize, usize)> {
+        let range = match self {
+            Take::After(first) => n.checked_sub(first).map(|len| (first, len)),
+            Take::Last(len) => n.checked_sub(len).map(|first| (first, len)),
+        };
+        range.ok_or_else(|| Error::Shape {
+            op: "take tokens",
+            name: String::new(),
+            expected: format!("enough tokens for {self:?}"),
+            got: n.to_string(),
+        })
     }
 }
 
@@ -320,10 +342,10 @@ mod tests {
 
     #[test]
     fn taken_tokens_lie_within_the_sequence() {
-        assert_eq!(Take::After(1).range(5), Some((1, 4)));
-        assert_eq!(Take::Last(1).range(5), Some((4, 1)));
-        assert_eq!(Take::Last(5).range(5), Some((0, 5)));
-        assert_eq!(Take::After(6).range(5), None);
-        assert_eq!(Take::Last(6).range(5), None);
+        assert_eq!(Take::After(1).range(5).ok(), Some((1, 4)));
+        assert_eq!(Take::Last(1).range(5).ok(), Some((4, 1)));
+        assert_eq!(Take::Last(5).range(5).ok(), Some((0, 5)));
+        assert_eq!(Take::After(6).range(5).ok(), None);
+        assert_eq!(Take::Last(6).range(5).ok(), None);
     }
 }

@@ -9,6 +9,7 @@ use super::kernels::simd::{self, Level};
 use super::model::CandleModel;
 use crate::backend::{
     Backend, DeviceEntry, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision,
+    some_threads,
 };
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -121,13 +122,7 @@ fn arithmetic(level: Level, precision: Precision) -> String {
 
 /// A pool of `threads` workers whose kernels run at `level`.
 pub(crate) fn thread_pool(threads: usize, level: Level) -> Result<Arc<ThreadPool>> {
-    if threads == 0 {
-        return Err(Error::Config {
-            what: "threads".into(),
-            value: "0".into(),
-            problem: "must be at least 1".into(),
-        });
-    }
+    some_threads(threads)?;
     simd::pool(threads, level)
         .map(Arc::new)
         .map_err(|e| Error::Unavailable {

@@ -1,6 +1,5 @@
 //! A model loaded onto candle.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -11,8 +10,8 @@ use super::kernels::rotary::RotaryTable;
 use super::kernels::simd::Level;
 use super::ops::{CandleOps, DecoderState, KvCache};
 use super::store::Params;
-use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts};
-use crate::error::{Error, Result};
+use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts, prompt_positions, within};
+use crate::error::Result;
 use crate::image::Pixels;
 use crate::nets::{DecoderConfig, decoder, projector};
 use crate::ops::Ops;
@@ -59,10 +58,8 @@ impl CandleModel {
         pool: Arc<ThreadPool>,
     ) -> Result<CandleModel> {
         let mut loaded: Vec<(Part, Params)> = Vec::new();
-        let mut counts = Vec::new();
         for (part, specs) in &inventory.parts {
             let params = pool.install(|| Params::load(source, *part, specs, dtype, device))?;
-            counts.push((*part, specs.iter().map(|s| s.elements() as u64).sum()));
             loaded.push((*part, params));
         }
         let part = |wanted| {
@@ -87,16 +84,9 @@ impl CandleModel {
             }
         };
         let facts = ModelFacts {
-            params: counts,
             param_bytes: loaded.iter().map(|(_, p)| p.bytes()).sum(),
-            visual_tokens: match &recipe.encoder {
-                Some(_) => recipe.visual_tokens()?,
-                None => 0,
-            },
-            projects_in_encode: false,
-            nodes: BTreeMap::new(),
             context: decoder.as_ref().map_or(0, |d| d.cache.capacity()),
-            weights: source.info().clone(),
+            ..ModelFacts::of(recipe, inventory, source)?
         };
         Ok(CandleModel {
             recipe: recipe.clone(),
@@ -124,12 +114,7 @@ impl CandleModel {
 
 /// What the features are here.
 fn tensor(f: &Features) -> Result<&Tensor> {
-    f.value.downcast_ref().ok_or_else(|| Error::Shape {
-        op: "features",
-        name: "value".into(),
-        expected: "features of the candle engine".into(),
-        got: "another engine's".into(),
-    })
+    f.value("candle")
 }
 
 /// Pixels `(channels, height, width)` as a channels-last map of batch 1.
@@ -160,14 +145,7 @@ impl LoadedDecoder {
     /// Runs new positions and returns the last one's logits.
     fn forward(&mut self, embeddings: &Tensor, observer: Watch<'_>) -> Result<Vec<f32>> {
         let (_, n, _) = embeddings.dims3()?;
-        let (tokens, context) = (self.cache.len(), self.cache.capacity());
-        if tokens + n > context {
-            return Err(Error::ContextOverflow {
-                tokens,
-                new: n,
-                context,
-            });
-        }
+        within(self.cache.len(), n, self.cache.capacity())?;
         let logits = decoder::forward(&mut self.ops(observer), &self.config, embeddings)?;
         self.cache.advance(n);
         Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
@@ -206,14 +184,7 @@ impl LoadedModel for CandleModel {
         let context = self.facts.context;
         self.recipe.decoder()?;
         let d = self.decoder.as_mut().expect(LOADED);
-        let tokens = prompt.total_len();
-        if tokens > context || tokens == 0 {
-            return Err(Error::ContextOverflow {
-                tokens,
-                new: 0,
-                context,
-            });
-        }
+        prompt_positions(prompt, context)?;
         let mut watch = self.observer.as_deref_mut();
         self.pool.install(|| {
             d.cache.clear();

@@ -260,12 +260,7 @@ impl Ops for CandleOps<'_> {
 
     fn take_tokens(&mut self, x: &Tensor, take: Take) -> Result<Tensor> {
         let (_, n, _) = x.dims3()?;
-        let (start, len) = take.range(n).ok_or_else(|| Error::Shape {
-            op: "take tokens",
-            name: String::new(),
-            expected: format!("enough tokens for {take:?}"),
-            got: n.to_string(),
-        })?;
+        let (start, len) = take.range(n)?;
         Ok(x.narrow(1, start, len)?.contiguous()?)
     }
 
@@ -274,14 +269,7 @@ impl Ops for CandleOps<'_> {
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Tensor> {
-        if let Some(id) = ids.iter().find(|id| **id as usize >= p.vocab) {
-            return Err(Error::Shape {
-                op: "embed",
-                name: p.name.clone(),
-                expected: format!("token ids below {}", p.vocab),
-                got: id.to_string(),
-            });
-        }
+        p.check(ids)?;
         if let Ok(table) = self.matrix(&p.name) {
             // Tied embeddings are held once, packed for the output head.
             let packed = table.packed.clone();

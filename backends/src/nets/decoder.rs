@@ -55,7 +55,8 @@ impl DecoderConfig {
         2 * self.layers * self.kv_heads * self.head_dim
     }
 
-    fn embedding(&self) -> Embedding {
+    /// The embedding table.
+    pub fn embedding(&self) -> Embedding {
         Embedding {
             name: "embed".into(),
             vocab: self.vocab,
@@ -81,6 +82,22 @@ impl DecoderConfig {
         }
         Ok(())
     }
+}
+
+/// `theta^(-2i / head_dim)` for every pair `i` of a head, computed in f32 as
+/// transformers does.
+pub fn rotary_frequencies(theta: f32, head_dim: usize) -> Vec<f32> {
+    (0..head_dim / 2)
+        .map(|i| 1.0 / theta.powf(2.0 * i as f32 / head_dim as f32))
+        .collect()
+}
+
+/// Angles of `positions` positions, `(positions, head_dim / 2)`.
+pub fn rotary_angles(theta: f32, head_dim: usize, positions: usize) -> Vec<f32> {
+    let frequencies = rotary_frequencies(theta, head_dim);
+    (0..positions)
+        .flat_map(|p| frequencies.iter().map(move |f| p as f32 * f))
+        .collect()
 }
 
 /// Embeddings of token ids, `(1, ids, hidden)`.

@@ -123,6 +123,17 @@ pub fn find<C>(
     })
 }
 
+/// The one of `all` that is called `name`; the error lists all.
+pub fn one_of<T: Copy, const N: usize>(
+    kind: &'static str,
+    name: &str,
+    all: [T; N],
+    name_of: fn(T) -> &'static str,
+) -> Result<T> {
+    let found = all.into_iter().find(|one| name_of(*one) == name);
+    found.ok_or_else(|| unknown(kind, name, &all.map(name_of)))
+}
+
 /// The error for a name that is not among `known`, nearest first.
 pub fn unknown(kind: &'static str, name: &str, known: &[&str]) -> Error {
     let mut names = known.to_vec();

@@ -129,6 +129,11 @@ fn failed(path: &Path, source: io::Error) -> Error {
     }
 }
 
+/// The file of a model's weights, if they are not in its own.
+pub fn weights_beside(model: &Path) -> PathBuf {
+    beside_name(model, "_data")
+}
+
 /// `path` with `suffix` after its whole name.
 fn beside_name(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -150,7 +155,7 @@ struct External {
 
 impl External {
     fn create(model: &Path) -> Result<External> {
-        let path = beside_name(model, "_data");
+        let path = weights_beside(model);
         let partial = beside_name(&path, ".partial");
         let file = File::create(&partial).map_err(|source| failed(&partial, source))?;
         Ok(External {

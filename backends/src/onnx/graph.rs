@@ -4,6 +4,7 @@
 //! graph is small until it is written ([`super::file`]).
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::proto::{
     Attribute, Dimension, Extent, Graph, Node, Scalar, Tensor, TensorShape, TensorType, Type,
@@ -11,7 +12,7 @@ use super::proto::{
 };
 use crate::backend::Precision;
 use crate::error::{Error, Result};
-use crate::nets::registry::unknown;
+use crate::nets::registry::one_of;
 use crate::params::ParamSpec;
 use crate::weights::Part;
 
@@ -86,10 +87,7 @@ impl std::str::FromStr for Operators {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Operators> {
-        let all = Operators::ALL;
-        all.into_iter()
-            .find(|o| o.name() == s)
-            .ok_or_else(|| unknown("set of operators", s, &all.map(Operators::name)))
+        one_of("set of operators", s, Operators::ALL, Operators::name)
     }
 }
 
@@ -227,19 +225,24 @@ impl GraphBuilder {
         output
     }
 
+    /// `x` as another type.
+    pub fn cast(&mut self, x: &str, to: Scalar) -> String {
+        self.node("Cast", &[x], &[("to", Attr::Int(to as i64))])
+    }
+
+    /// Sizes of some axes of `x`, a vector of integers.
+    pub fn sides(&mut self, x: &str, axes: Range<i64>) -> String {
+        let axes = [
+            ("start", Attr::Int(axes.start)),
+            ("end", Attr::Int(axes.end)),
+        ];
+        self.node("Shape", &[x], &axes)
+    }
+
     /// A constant matrix of the graph's precision.
     pub fn matrix(&mut self, what: &str, dims: [usize; 2], values: &[f32]) -> String {
-        let bytes = match self.precision() {
-            Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Precision::F16 => (values.iter())
-                .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
-                .collect(),
-            Precision::Bf16 => (values.iter())
-                .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
-                .collect(),
-        };
         let dims = dims.map(|d| d as i64).to_vec();
-        self.constant(what.to_owned(), scalar(self.precision()), dims, bytes)
+        self.floats(what.to_owned(), dims, values)
     }
 
     /// A constant vector of integers.
@@ -261,13 +264,22 @@ impl GraphBuilder {
 
     /// A constant of the graph's precision without axes.
     pub fn float(&mut self, value: f32) -> String {
+        self.floats(format!("float {value}"), vec![], &[value])
+    }
+
+    /// Constants of the graph's precision.
+    fn floats(&mut self, what: String, dims: Vec<i64>, values: &[f32]) -> String {
+        let values = values.iter();
         let bytes = match self.precision() {
-            Precision::F32 => value.to_le_bytes().to_vec(),
-            Precision::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
-            Precision::Bf16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+            Precision::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
+            Precision::F16 => values
+                .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
+                .collect(),
+            Precision::Bf16 => values
+                .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+                .collect(),
         };
-        let scalar = scalar(self.precision());
-        self.constant(format!("float {value}"), scalar, vec![], bytes)
+        self.constant(what, scalar(self.precision()), dims, bytes)
     }
 
     /// A constant vector of f32, whatever the precision.

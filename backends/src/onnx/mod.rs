@@ -5,6 +5,7 @@
 //! outputs of the published exports; [`write()`] puts one into a file, and
 //! [`export()`] all of them.
 
+mod attention;
 mod export;
 mod file;
 mod graph;
@@ -14,6 +15,6 @@ pub mod proto;
 pub mod published;
 
 pub use export::{export, suffix};
-pub use file::{Storage, Written, write};
+pub use file::{Storage, Written, weights_beside, write};
 pub use graph::{GraphBuilder, Operators, Target};
 pub use parts::{decoder, embed_tokens, projector, vision};

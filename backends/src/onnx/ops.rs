@@ -3,11 +3,13 @@
 //! Shapes are inferred, and errors found, by [`CostOps`] on the sizes that the
 //! network is traced with; the graph itself keeps batch, sequence and image
 //! size free wherever the network does. Only operators of the standard set are
-//! used, unless fused attention is asked for. Maps are channels-first, as ONNX's convolutions want them, and are
-//! turned only where a norm or product over channels stands between.
+//! used, unless fused attention is asked for. Maps are channels-first, as
+//! ONNX's convolutions want them, and are turned only where a norm or product
+//! over channels stands between. Attention is in [`super::attention`].
 
 use std::collections::HashMap;
 
+use super::attention::DecoderInputs;
 use super::graph::{Attr, GraphBuilder};
 use super::proto::Scalar;
 use crate::backend::Precision;
@@ -19,7 +21,7 @@ use crate::weights::Part;
 
 /// How a value lies in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     /// A map `(b, c, h, w)`.
     ChannelsFirst,
     /// A map `(b, h, w, c)`.
@@ -42,7 +44,7 @@ pub struct Value {
     /// Name in the graph.
     pub name: String,
     shape: Shape,
-    form: Form,
+    pub(super) form: Form,
     /// The map, and its form, whose rows these tokens are.
     grid: Option<(String, Form)>,
 }
@@ -58,7 +60,7 @@ impl Value {
         Value::new(name, shape, Form::Tokens)
     }
 
-    fn new(name: String, shape: Shape, form: Form) -> Value {
+    pub(super) fn new(name: String, shape: Shape, form: Form) -> Value {
         Value {
             name,
             shape,
@@ -68,43 +70,9 @@ impl Value {
     }
 }
 
-/// Where new positions are and what they see, in names of the graph.
-pub enum Positions {
-    /// For standard operators.
-    Standard {
-        /// Cosines of the rotary angles, `(b, n, 1, head_dim / 2)`.
-        cos: String,
-        /// Their sines.
-        sin: String,
-        /// What is added to the scores, `(b, 1, groups * n, past + n)`.
-        mask: String,
-    },
-    /// For fused attention.
-    Fused {
-        /// Cosines of every position's angles, `(positions, head_dim / 2)`.
-        cos: String,
-        /// Their sines.
-        sin: String,
-        /// The last position of each sequence, `(b)`, 32-bit.
-        last: String,
-        /// Length of the longest one, 32-bit.
-        total: String,
-    },
-}
-
-/// What a decoder's graph has beside its embeddings.
-pub struct DecoderInputs {
-    /// Positions.
-    pub positions: Positions,
-    /// Keys and values so far per layer, `(b, kv_heads, past, head_dim)`.
-    pub past: Vec<(String, String)>,
-    /// Keys and values with the new positions per layer, once recorded.
-    pub present: Vec<(String, String)>,
-}
-
 /// The interpreter over the parameters of one part.
 pub struct OnnxOps<'a> {
-    graph: &'a mut GraphBuilder,
+    pub(super) graph: &'a mut GraphBuilder,
     part: Part,
     specs: HashMap<&'a str, &'a ParamSpec>,
     shapes: CostOps,
@@ -154,20 +122,25 @@ impl<'a> OnnxOps<'a> {
         Ok(self.graph.weight(self.part, spec, dims, true))
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Attr)]) -> String {
+    pub(super) fn node(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Attr)],
+    ) -> String {
         self.graph.node(op, inputs, attributes)
     }
 
-    fn reshape(&mut self, x: &str, dims: &[i64]) -> String {
+    pub(super) fn reshape(&mut self, x: &str, dims: &[i64]) -> String {
         let dims = self.graph.ints(dims);
         self.node("Reshape", &[x, &dims], &[])
     }
 
-    fn transpose(&mut self, x: &str, order: &[i64]) -> String {
+    pub(super) fn transpose(&mut self, x: &str, order: &[i64]) -> String {
         self.node("Transpose", &[x], &[("perm", Attr::Ints(order.into()))])
     }
 
-    fn split(&mut self, x: &str, axis: i64, sizes: &[usize]) -> Vec<String> {
+    pub(super) fn split(&mut self, x: &str, axis: i64, sizes: &[usize]) -> Vec<String> {
         let lengths: Vec<i64> = sizes.iter().map(|s| *s as i64).collect();
         let lengths = self.graph.ints(&lengths);
         let axis = [("axis", Attr::Int(axis))];
@@ -237,62 +210,6 @@ impl<'a> OnnxOps<'a> {
             true => self.param(&format!("{name}.bias")).map(Some),
             false => Ok(None),
         }
-    }
-
-    /// `(b, n, heads * head_dim)` to `(b, heads, n, head_dim)`.
-    fn heads(&mut self, x: &str, heads: usize, head_dim: usize) -> String {
-        let x = self.reshape(x, &[0, 0, heads as i64, head_dim as i64]);
-        self.transpose(&x, &[0, 2, 1, 3])
-    }
-
-    /// A packed projection as queries, keys and values by head.
-    fn divide(&mut self, qkv: &Value, heads: Heads) -> [String; 3] {
-        if let Form::Divided { keys, values } = &qkv.form {
-            return [qkv.name.clone(), keys.clone(), values.clone()];
-        }
-        let kv = heads.kv_heads * heads.head_dim;
-        let parts = self.split(&qkv.name, 2, &[heads.width(), kv, kv]);
-        [
-            self.heads(&parts[0], heads.heads, heads.head_dim),
-            self.heads(&parts[1], heads.kv_heads, heads.head_dim),
-            self.heads(&parts[2], heads.kv_heads, heads.head_dim),
-        ]
-    }
-
-    /// Softmax of scaled scores times values; queries `(b, h, n, d)`, keys and
-    /// values `(b, h, total, d)`.
-    fn attend(
-        &mut self,
-        queries: &str,
-        keys: &str,
-        values: &str,
-        mask: Option<&str>,
-        head_dim: usize,
-    ) -> String {
-        let scale = self.graph.float(1.0 / (head_dim as f32).sqrt());
-        let queries = self.node("Mul", &[queries, &scale], &[]);
-        let keys = self.transpose(keys, &[0, 1, 3, 2]);
-        let mut scores = self.node("MatMul", &[&queries, &keys], &[]);
-        if let Some(mask) = mask {
-            scores = self.node("Add", &[&scores, mask], &[]);
-        }
-        let weights = self.node("Softmax", &[&scores], &[("axis", Attr::Int(-1))]);
-        self.node("MatMul", &[&weights, values], &[])
-    }
-
-    /// `(b, heads, n, head_dim)` to `(b, n, heads * head_dim)`.
-    fn join_heads(&mut self, x: &str, heads: Heads) -> String {
-        let x = self.transpose(x, &[0, 2, 1, 3]);
-        self.reshape(&x, &[0, 0, heads.width() as i64])
-    }
-
-    fn decoder(&mut self, op: &'static str) -> Result<&mut DecoderInputs> {
-        self.decoder.as_mut().ok_or_else(|| Error::Shape {
-            op,
-            name: "cache".into(),
-            expected: "a decoder with a KV cache".into(),
-            got: "a network without one".into(),
-        })
     }
 }
 
@@ -389,7 +306,7 @@ impl Ops for OnnxOps<'_> {
         let precision = self.graph.precision();
         let wide = match precision {
             Precision::F32 => x.name.clone(),
-            _ => cast(self.graph, &x.name, Scalar::F32),
+            _ => self.graph.cast(&x.name, Scalar::F32),
         };
         let two = self.graph.f32s(&[2.0]);
         let eps = self.graph.f32s(&[p.eps]);
@@ -400,7 +317,7 @@ impl Ops for OnnxOps<'_> {
         let root = self.node("Sqrt", &[&mean], &[]);
         let mut y = self.node("Div", &[&wide, &root], &[]);
         if precision != Precision::F32 {
-            y = cast(self.graph, &y, super::graph::scalar(precision));
+            y = self.graph.cast(&y, super::graph::scalar(precision));
         }
         let name = self.node("Mul", &[&y, &weight], &[]);
         Ok(Value { name, shape, ..x })
@@ -445,8 +362,7 @@ impl Ops for OnnxOps<'_> {
             // The sides of the map that the tokens came from, whatever they are.
             Some((map, form)) => {
                 let start = if *form == Form::ChannelsFirst { 2 } else { 1 };
-                let sides = [("start", Attr::Int(start)), ("end", Attr::Int(start + 2))];
-                let sides = self.node("Shape", &[map], &sides);
+                let sides = self.graph.sides(map, start..start + 2);
                 let batch = self.graph.ints(&[0]);
                 let channels = self.graph.ints(&[channels]);
                 let axis = [("axis", Attr::Int(0))];
@@ -461,8 +377,7 @@ impl Ops for OnnxOps<'_> {
     fn prepend_token(&mut self, x: &Value, name: &str) -> Result<Value> {
         let shape = self.shapes.prepend_token(&x.shape, name)?;
         let token = self.param(name)?;
-        let sides = [("start", Attr::Int(0)), ("end", Attr::Int(1))];
-        let batch = self.node("Shape", &[&x.name], &sides);
+        let batch = self.graph.sides(&x.name, 0..1);
         let rest = self.graph.ints(&[1, shape.channels() as i64]);
         let axis = [("axis", Attr::Int(0))];
         let dims = self.node("Concat", &[&batch, &rest], &axis);
@@ -513,31 +428,9 @@ impl Ops for OnnxOps<'_> {
         Ok(Value::new(name, shape, Form::Tokens))
     }
 
-    /// Queries and keys are turned together, while they lie side by side.
     fn rotary(&mut self, qkv: &Value, heads: Heads, theta: f32) -> Result<Value> {
         let shape = self.shapes.rotary(&qkv.shape, heads, theta)?;
-        let (cos, sin) = match &self.decoder("rotary")?.positions {
-            Positions::Standard { cos, sin, .. } => (cos.clone(), sin.clone()),
-            // Fused attention turns them itself.
-            Positions::Fused { .. } => return Ok(qkv.clone()),
-        };
-        let (d, kv) = (heads.head_dim, heads.kv_heads * heads.head_dim);
-        let turned = heads.heads + heads.kv_heads;
-        let parts = self.split(&qkv.name, 2, &[turned * d, kv]);
-        let x = self.reshape(&parts[0], &[0, 0, turned as i64, d as i64]);
-        let halves = self.split(&x, 3, &[d / 2, d / 2]);
-        let (a, b) = (&halves[0], &halves[1]);
-        let times = |ops: &mut Self, x: &str, y: &str| ops.node("Mul", &[x, y], &[]);
-        let (ac, bs) = (times(self, a, &cos), times(self, b, &sin));
-        let (bc, r#as) = (times(self, b, &cos), times(self, a, &sin));
-        let first = self.node("Sub", &[&ac, &bs], &[]);
-        let second = self.node("Add", &[&bc, &r#as], &[]);
-        let x = self.node("Concat", &[&first, &second], &[("axis", Attr::Int(-1))]);
-        let x = self.transpose(&x, &[0, 2, 1, 3]);
-        let parts_by_head = self.split(&x, 1, &[heads.heads, heads.kv_heads]);
-        let [queries, keys] = <[String; 2]>::try_from(parts_by_head).expect("split in two");
-        let values = self.heads(&parts[1], heads.kv_heads, d);
-        Ok(Value::new(queries, shape, Form::Divided { keys, values }))
+        self.rotate(qkv, heads, shape)
     }
 
     fn attention(&mut self, qkv: &Value, heads: Heads) -> Result<Value> {
@@ -551,64 +444,9 @@ impl Ops for OnnxOps<'_> {
         })
     }
 
-    /// Query heads that share a key head are rows of one product, so that
-    /// keys and values are never repeated.
     fn cached_attention(&mut self, qkv: &Value, heads: Heads, layer: usize) -> Result<Value> {
         let shape = self.shapes.cached_attention(&qkv.shape, heads, layer)?;
-        let decoder = self.decoder("cached attention")?;
-        let (past_keys, past_values) = decoder.past[layer].clone();
-        let mask = match &decoder.positions {
-            Positions::Standard { mask, .. } => mask.clone(),
-            Positions::Fused {
-                cos,
-                sin,
-                last,
-                total,
-            } => {
-                let [cos, sin, last, total] = [cos, sin, last, total].map(Clone::clone);
-                // Keys and values come packed with the queries.
-                let inputs = [
-                    &qkv.name,
-                    "",
-                    "",
-                    &past_keys,
-                    &past_values,
-                    &last,
-                    &total,
-                    &cos,
-                    &sin,
-                ];
-                let attributes = [
-                    ("num_heads", Attr::Int(heads.heads as i64)),
-                    ("kv_num_heads", Attr::Int(heads.kv_heads as i64)),
-                    ("do_rotary", Attr::Int(1)),
-                ];
-                let made = self
-                    .graph
-                    .fused("GroupQueryAttention", &inputs, &attributes, 3);
-                let [y, keys, values] = <[String; 3]>::try_from(made).expect("three outputs");
-                self.decoder("cached attention")?
-                    .present
-                    .push((keys, values));
-                return Ok(Value::new(y, shape, Form::Tokens));
-            }
-        };
-        let [queries, keys, values] = self.divide(qkv, heads);
-        let axis = [("axis", Attr::Int(2))];
-        let keys = self.node("Concat", &[&past_keys, &keys], &axis);
-        let values = self.node("Concat", &[&past_values, &values], &axis);
-        let present = (keys.clone(), values.clone());
-        self.decoder("cached attention")?.present.push(present);
-        let (kv, d) = (heads.kv_heads as i64, heads.head_dim as i64);
-        let queries = match heads.heads == heads.kv_heads {
-            true => queries,
-            false => self.reshape(&queries, &[0, kv, -1, d]),
-        };
-        let mut y = self.attend(&queries, &keys, &values, Some(&mask), heads.head_dim);
-        if heads.heads != heads.kv_heads {
-            y = self.reshape(&y, &[0, heads.heads as i64, -1, d]);
-        }
-        let name = self.join_heads(&y, heads);
+        let name = self.attend_cached(qkv, heads, layer)?;
         Ok(Value::new(name, shape, Form::Tokens))
     }
 
@@ -620,9 +458,4 @@ impl Ops for OnnxOps<'_> {
         let name = self.node("Mul", &[&gate, &parts[1]], &[]);
         Ok(Value::new(name, shape, Form::Tokens))
     }
-}
-
-/// `x` as another type.
-pub fn cast(graph: &mut GraphBuilder, x: &str, to: Scalar) -> String {
-    graph.node("Cast", &[x], &[("to", Attr::Int(to as i64))])
 }

@@ -4,8 +4,9 @@
 //! Floats enter and leave as f32 whatever the precision, but for the KV cache,
 //! which has the graph's own.
 
+use super::attention::{DecoderInputs, Positions};
 use super::graph::{Attr, Axis, GraphBuilder, Operators, Target, scalar};
-use super::ops::{DecoderInputs, OnnxOps, Positions, Value, cast};
+use super::ops::{OnnxOps, Value};
 use super::proto::Scalar;
 use crate::backend::Precision;
 use crate::error::Result;
@@ -49,7 +50,7 @@ fn specs(inventory: &Inventory, wanted: Part) -> &[ParamSpec] {
 fn enter(graph: &mut GraphBuilder, x: String) -> String {
     match graph.precision() {
         Precision::F32 => x,
-        other => cast(graph, &x, scalar(other)),
+        other => graph.cast(&x, scalar(other)),
     }
 }
 
@@ -57,7 +58,7 @@ fn enter(graph: &mut GraphBuilder, x: String) -> String {
 fn leave(graph: &mut GraphBuilder, x: &str, name: &str, axes: &[Axis]) {
     let x = match graph.precision() {
         Precision::F32 => x.to_owned(),
-        _ => cast(graph, x, Scalar::F32),
+        _ => graph.cast(x, Scalar::F32),
     };
     graph.output(&x, name, Scalar::F32, axes);
 }
@@ -198,6 +199,12 @@ pub fn decoder(recipe: &Recipe, inventory: &Inventory, target: Target) -> Result
     Ok(graph)
 }
 
+/// Size of the second axis, without axes.
+fn length(graph: &mut GraphBuilder, x: &str) -> String {
+    let sides = graph.sides(x, 1..2);
+    graph.node("Squeeze", &[&sides], &[])
+}
+
 /// What is added to scores `(b, kv_heads, groups * n, past + n)`: nothing where
 /// `visible (b, past + n)` is not 0 and the position is not later than the
 /// query's.
@@ -207,21 +214,16 @@ fn causal_mask(
     embeddings: &str,
     visible: &str,
 ) -> String {
-    let second = [("start", Attr::Int(1)), ("end", Attr::Int(2))];
     let (zero, one) = (graph.int(0), graph.int(1));
-    let scalar_of = |graph: &mut GraphBuilder, x: &str| {
-        let length = graph.node("Shape", &[x], &second);
-        graph.node("Squeeze", &[&length], &[])
-    };
-    let new = scalar_of(graph, embeddings);
-    let total = scalar_of(graph, visible);
+    let new = length(graph, embeddings);
+    let total = length(graph, visible);
     let past = graph.node("Sub", &[&total, &new], &[]);
     let keys = graph.node("Range", &[&zero, &total, &one], &[]);
     let queries = graph.node("Range", &[&past, &total, &one], &[]);
     let column = graph.ints(&[1]);
     let queries = graph.node("Unsqueeze", &[&queries, &column], &[]);
     let causal = graph.node("GreaterOrEqual", &[&queries, &keys], &[]);
-    let visible = cast(graph, visible, Scalar::Bool);
+    let visible = graph.cast(visible, Scalar::Bool);
     let axes = graph.ints(&[1, 2]);
     let visible = graph.node("Unsqueeze", &[&visible, &axes], &[]);
     let seen = graph.node("And", &[&causal, &visible], &[]);
@@ -240,19 +242,10 @@ fn causal_mask(
     graph.node("Tile", &[&mask, &repeats], &[])
 }
 
-/// `theta^(-2i / head_dim)` for each pair `i` of a head.
-fn frequencies(c: &DecoderConfig) -> Vec<f32> {
-    (0..c.head_dim / 2)
-        .map(|i| 1.0 / c.rope_theta.powf(2.0 * i as f32 / c.head_dim as f32))
-        .collect()
-}
-
 /// What fused attention wants to know: tables of every position's angles, and
 /// the sequences' lengths after `visible (b, past + n)`.
 fn fused_positions(graph: &mut GraphBuilder, c: &DecoderConfig, visible: &str) -> Positions {
-    let angles: Vec<f32> = (0..c.max_positions)
-        .flat_map(|p| frequencies(c).into_iter().map(move |f| p as f32 * f))
-        .collect();
+    let angles = decoder::rotary_angles(c.rope_theta, c.head_dim, c.max_positions);
     let dims = [c.max_positions, c.head_dim / 2];
     let table = |f: fn(f32) -> f32| -> Vec<f32> { angles.iter().map(|a| f(*a)).collect() };
     let cos = graph.matrix("cosines", dims, &table(f32::cos));
@@ -261,11 +254,9 @@ fn fused_positions(graph: &mut GraphBuilder, c: &DecoderConfig, visible: &str) -
     let keep = [("keepdims", Attr::Int(0))];
     let lengths = graph.node("ReduceSum", &[visible, &axis], &keep);
     let last = graph.node("Sub", &[&lengths, &one], &[]);
-    let last = cast(graph, &last, Scalar::I32);
-    let second = [("start", Attr::Int(1)), ("end", Attr::Int(2))];
-    let total = graph.node("Shape", &[visible], &second);
-    let total = graph.node("Squeeze", &[&total], &[]);
-    let total = cast(graph, &total, Scalar::I32);
+    let last = graph.cast(&last, Scalar::I32);
+    let total = length(graph, visible);
+    let total = graph.cast(&total, Scalar::I32);
     Positions::Fused {
         cos,
         sin,
@@ -277,8 +268,9 @@ fn fused_positions(graph: &mut GraphBuilder, c: &DecoderConfig, visible: &str) -
 /// Cosines and sines of `position * theta^(-2i / head_dim)`,
 /// `(b, n, 1, head_dim / 2)`, computed in f32.
 fn rotary_angles(graph: &mut GraphBuilder, c: &DecoderConfig, positions: &str) -> (String, String) {
-    let frequencies = graph.f32s(&frequencies(c));
-    let positions = cast(graph, positions, Scalar::F32);
+    let frequencies = decoder::rotary_frequencies(c.rope_theta, c.head_dim);
+    let frequencies = graph.f32s(&frequencies);
+    let positions = graph.cast(positions, Scalar::F32);
     let axes = graph.ints(&[2, 3]);
     let positions = graph.node("Unsqueeze", &[&positions, &axes], &[]);
     let angles = graph.node("Mul", &[&positions, &frequencies], &[]);

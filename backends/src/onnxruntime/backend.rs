@@ -8,7 +8,9 @@ use super::device::Device;
 use super::library;
 use super::model::OnnxRuntimeModel;
 use super::session::{Loader, Settings};
-use crate::backend::{Backend, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision};
+use crate::backend::{
+    Backend, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision, some_threads,
+};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, WeightSource};
@@ -40,13 +42,7 @@ impl OnnxRuntimeBackend {
                 why: "ONNX Runtime chooses its own".into(),
             });
         }
-        if options.threads == 0 {
-            return Err(Error::Config {
-                what: "threads".into(),
-                value: "0".into(),
-                problem: "must be at least 1".into(),
-            });
-        }
+        some_threads(options.threads)?;
         Ok(OnnxRuntimeBackend {
             device,
             facts: EngineFacts {

@@ -60,14 +60,11 @@ impl Graph {
                 ));
             }
         }
-        let known = |name: &String| [inputs, optional].concat().contains(&name.as_str());
-        if let Some(strange) = has.0.iter().find(|name| !known(name)) {
+        let known = [inputs, optional].concat();
+        if let Some(strange) = has.0.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(graph.misfit(
                 format!("input `{strange}`"),
-                format!(
-                    "no inputs besides {}",
-                    [inputs, optional].concat().join(", ")
-                ),
+                format!("no inputs besides {}", known.join(", ")),
                 "one that nothing is known to feed".into(),
             ));
         }

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use ort::environment::Environment;
 use serde::Serialize;
@@ -32,8 +32,8 @@ pub struct Library {
 /// The file to load, if it was named.
 static NAMED: OnceLock<PathBuf> = OnceLock::new();
 
-/// The runtime of this process: it is loaded once, and stays.
-static LOADED: Mutex<Option<(Environment, Library)>> = Mutex::new(None);
+/// The runtime of this process, or why there is none: it is looked for once.
+static LOADED: OnceLock<Result<(Environment, Library), String>> = OnceLock::new();
 
 /// Names the library that this process is to load, before the engine is first
 /// opened. Otherwise it is looked for in the active Python's wheel.
@@ -42,47 +42,44 @@ pub fn set_path(path: PathBuf) {
     let _ = NAMED.set(path);
 }
 
-fn unavailable(why: String) -> Error {
-    Error::Unavailable {
-        what: "ONNX Runtime".into(),
-        why,
-    }
-}
-
 /// Loads the library, if it is not loaded yet: the one named with
 /// [`set_path`], or the one in the active Python's `onnxruntime` wheel.
 pub fn load() -> Result<(Environment, Library)> {
-    let mut loaded = LOADED.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some(known) = &*loaded {
-        return Ok(known.clone());
-    }
+    let loaded = LOADED.get_or_init(find).clone();
+    loaded.map_err(|why| Error::Unavailable {
+        what: "ONNX Runtime".into(),
+        why,
+    })
+}
+
+/// Finds and loads the library, or says why not.
+fn find() -> Result<(Environment, Library), String> {
     let path = match NAMED.get() {
         Some(path) => path.clone(),
         None => in_wheel()?,
     };
     let version = version(&path)?;
     let environment = ort::init_from(&path)
-        .map_err(|e| unavailable(e.to_string()))?
+        .map_err(|e| e.to_string())?
         .with_name("vlmbench")
         .with_telemetry(false)
         .build()
-        .map_err(|e| unavailable(e.to_string()))?;
+        .map_err(|e| e.to_string())?;
     let library = Library {
         path,
         version,
         providers: providers()?,
     };
-    *loaded = Some((environment.clone(), library.clone()));
     Ok((environment, library))
 }
 
 /// The version of the library at `path`, which must be new enough.
-fn version(path: &Path) -> Result<String> {
+fn version(path: &Path) -> Result<String, String> {
     let problem = |problem: String| {
-        unavailable(format!(
+        format!(
             "{} {problem}; `{GET_IT}` gets one that works",
             path.display()
-        ))
+        )
     };
     if !path.is_file() {
         return Err(problem("is not a file".into()));
@@ -109,10 +106,10 @@ fn version(path: &Path) -> Result<String> {
 }
 
 /// Execution providers that the loaded library was built with.
-fn providers() -> Result<Vec<String>> {
+fn providers() -> Result<Vec<String>, String> {
     let mut names = std::ptr::null_mut();
     let mut count = 0;
-    let failed = |e: ort::Error| unavailable(e.to_string());
+    let failed = |e: ort::Error| e.to_string();
     // SAFETY: the runtime fills both, and the list is given back to it below.
     let status = unsafe { (ort::api().GetAvailableProviders)(&mut names, &mut count) };
     unsafe { ort::Error::result_from_status(status) }.map_err(failed)?;
@@ -128,11 +125,11 @@ fn providers() -> Result<Vec<String>> {
 }
 
 /// The library in the wheel that the Python on the path would import.
-fn in_wheel() -> Result<PathBuf> {
+fn in_wheel() -> Result<PathBuf, String> {
     let missing = |why: &str| {
-        unavailable(format!(
+        format!(
             "{why}; get it with `{GET_IT}`, or name the library with --onnxruntime or ORT_DYLIB_PATH"
-        ))
+        )
     };
     let python = ["python3", "python"]
         .into_iter()
@@ -192,13 +189,13 @@ mod tests {
     fn what_is_not_the_library_is_named_in_the_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libonnxruntime.so");
-        let error = version(&path).unwrap_err().to_string();
+        let error = version(&path).unwrap_err();
         assert!(
             error.contains("is not a file") && error.contains(GET_IT),
             "{error}"
         );
         std::fs::write(&path, "text").unwrap();
-        let error = version(&path).unwrap_err().to_string();
+        let error = version(&path).unwrap_err();
         assert!(error.contains("cannot be loaded"), "{error}");
     }
 }

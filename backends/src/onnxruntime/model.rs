@@ -11,7 +11,7 @@ use ort::value::DynValue;
 
 use super::graph::{Floats, Graph};
 use super::session::Loader;
-use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts};
+use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts, prompt_positions, within};
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::DecoderConfig;
@@ -93,14 +93,7 @@ impl Loader<'_> {
 /// Bytes of a model's file and of those beside it that hold its weights.
 fn file_bytes(model: &Path) -> u64 {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    size(model) + size(&beside(model))
-}
-
-/// The file of a model's weights, if they are not in its own.
-fn beside(model: &Path) -> PathBuf {
-    let mut name = model.as_os_str().to_owned();
-    name.push("_data");
-    name.into()
+    size(model) + size(&onnx::weights_beside(model))
 }
 
 impl OnnxRuntimeModel {
@@ -138,9 +131,7 @@ impl OnnxRuntimeModel {
         let mut vision = None;
         if recipe.encoder.is_some() {
             let graph = onnx::vision(recipe, inventory, target, false)?;
-            let path = write(VISION, graph)?;
-            vision = Some(loader.vision(&path)?);
-            remove(&path);
+            vision = Some(loader.vision(&write(VISION, graph)?)?);
         }
         let mut projector = None;
         if recipe.projector.is_some() {
@@ -231,22 +222,10 @@ fn facts(
     decoder: Option<&Decoder>,
     loader: &Loader<'_>,
 ) -> Result<ModelFacts> {
-    let parts = inventory.parts.iter();
-    let params = parts.map(|(part, specs)| {
-        let elements = specs.iter().map(|s| s.elements() as u64);
-        (*part, elements.sum())
-    });
     Ok(ModelFacts {
-        params: params.collect(),
-        param_bytes: 0,
-        visual_tokens: match &recipe.encoder {
-            Some(_) => recipe.visual_tokens()?,
-            None => 0,
-        },
-        projects_in_encode: false,
         nodes: loader.nodes.borrow().clone(),
         context: decoder.map_or(0, |d| d.context),
-        weights: source.info().clone(),
+        ..ModelFacts::of(recipe, inventory, source)?
     })
 }
 
@@ -259,23 +238,9 @@ fn listed(folder: &Path) -> String {
     names.join(", ")
 }
 
-/// Deletes a model that was loaded and the weights beside it, before the next
-/// one is written; what the session still maps stays until it lets go. Where
-/// the system does not allow that, the temporary folder goes later.
-fn remove(model: &Path) {
-    for path in [model.to_path_buf(), beside(model)] {
-        let _ = std::fs::remove_file(path);
-    }
-}
-
 /// What the features are here.
 fn rows(f: &Features) -> Result<&Vec<f32>> {
-    f.value.downcast_ref().ok_or_else(|| Error::Shape {
-        op: "features",
-        name: "value".into(),
-        expected: "features of the onnxruntime engine".into(),
-        got: "another engine's".into(),
-    })
+    f.value("onnxruntime")
 }
 
 /// An output `(1, tokens, dim)` as features.
@@ -314,14 +279,7 @@ impl Decoder {
 
     /// Embeddings of token ids, row by row.
     fn embed(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.config.vocab) {
-            return Err(Error::Shape {
-                op: "embed",
-                name: "embed".into(),
-                expected: format!("token ids below {}", self.config.vocab),
-                got: id.to_string(),
-            });
-        }
+        self.config.embedding().check(ids)?;
         let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
         let input = self.embed.integers("input_ids", &[1, ids.len()], &ids)?;
         let outputs = self.embed.run(vec![input], &["inputs_embeds"])?;
@@ -331,14 +289,8 @@ impl Decoder {
     /// Runs new positions and returns the last one's logits.
     fn forward(&mut self, embeddings: &[f32]) -> Result<Vec<f32>> {
         let n = embeddings.len() / self.config.hidden;
+        within(self.len, n, self.context)?;
         let total = self.len + n;
-        if total > self.context {
-            return Err(Error::ContextOverflow {
-                tokens: self.len,
-                new: n,
-                context: self.context,
-            });
-        }
         let mask = vec![1; total];
         let positions: Vec<i64> = (self.len as i64..total as i64).collect();
         let graph = &self.forward;
@@ -395,14 +347,7 @@ impl LoadedModel for OnnxRuntimeModel {
     fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>> {
         self.recipe.decoder()?;
         let d = (self.decoder.as_mut()).expect("a recipe's decoder is loaded");
-        let tokens = prompt.total_len();
-        if tokens > d.context || tokens == 0 {
-            return Err(Error::ContextOverflow {
-                tokens,
-                new: 0,
-                context: d.context,
-            });
-        }
+        let tokens = prompt_positions(prompt, d.context)?;
         d.clear()?;
         let mut embeddings = Vec::with_capacity(tokens * d.config.hidden);
         for segment in prompt.segments() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::device::Device;
 use crate::backend::Precision;
 use crate::error::{Error, Result};
-use crate::nets::registry::unknown;
+use crate::nets::registry::one_of;
 use crate::onnx::Operators;
 
 /// What ONNX Runtime may do to a graph before it runs it.
@@ -54,10 +54,12 @@ impl std::str::FromStr for Optimization {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Optimization> {
-        let all = Optimization::ALL;
-        all.into_iter()
-            .find(|o| o.name() == s)
-            .ok_or_else(|| unknown("graph optimisation", s, &all.map(Optimization::name)))
+        one_of(
+            "graph optimisation",
+            s,
+            Optimization::ALL,
+            Optimization::name,
+        )
     }
 }
 

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::element::Element;
 use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
 use super::{produce, rows_per_task};
+use crate::nets::decoder::rotary_angles;
 use crate::ops::Heads;
 
 /// Cosines and sines of `position * theta^(-2i / head_dim)`, computed in f32
@@ -20,15 +21,9 @@ pub struct RotaryTable {
 impl RotaryTable {
     /// A table of `positions` rows.
     pub fn new(theta: f32, head_dim: usize, positions: usize) -> RotaryTable {
-        let half = head_dim / 2;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| 1.0 / theta.powf(2.0 * i as f32 / head_dim as f32))
-            .collect();
-        let angles = (0..positions)
-            .flat_map(|p| frequencies.iter().map(move |f| p as f32 * f))
-            .collect::<Vec<f32>>();
+        let angles = rotary_angles(theta, head_dim, positions);
         RotaryTable {
-            half,
+            half: head_dim / 2,
             cos: angles.iter().map(|a| a.cos()).collect(),
             sin: angles.iter().map(|a| a.sin()).collect(),
         }

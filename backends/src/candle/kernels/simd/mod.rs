@@ -24,7 +24,7 @@ pub(super) use portable::bf16_bits;
 
 use super::product::{Left, Right, Sums};
 use crate::error::Error;
-use crate::nets::registry::unknown;
+use crate::nets::registry::one_of;
 
 /// Scalars of a [`Vector`]: one 512-bit register of f32.
 pub const LANES: usize = 16;
@@ -146,10 +146,7 @@ impl FromStr for Level {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Level, Error> {
-        Level::ALL
-            .into_iter()
-            .find(|level| level.name() == s)
-            .ok_or_else(|| unknown("simd level", s, &Level::ALL.map(Level::name)))
+        one_of("simd level", s, Level::ALL, Level::name)
     }
 }
 
