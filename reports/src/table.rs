@@ -125,7 +125,8 @@ fn escaped(cell: &str) -> String {
     cell.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
-fn column(title: impl Into<String>, align: Align, rank: u8) -> Column {
+/// A column with this heading.
+pub fn column(title: impl Into<String>, align: Align, rank: u8) -> Column {
     Column {
         title: title.into(),
         align,

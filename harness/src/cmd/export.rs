@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::onnx::{self, Target, Written};
-use vlmbench_reports::table::{Align, Column, Table};
+use vlmbench_reports::table::{Align, Table, column};
 
 use super::Format;
 use crate::context::Context;
@@ -133,15 +133,10 @@ fn copy(from: &Path, to: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn text(exported: &Exported<'_>, width: usize) -> String {
-    let column = |title: &str, align| Column {
-        title: title.into(),
-        align,
-        rank: 0,
-    };
     let mut table = Table::new(vec![
-        column("file", Align::Left),
-        column("weights", Align::Left),
-        column("MB", Align::Right),
+        column("file", Align::Left, 0),
+        column("weights", Align::Left, 0),
+        column("MB", Align::Right, 0),
     ]);
     for graph in &exported.graphs {
         let beside = graph.weights.as_ref().and_then(|path| path.file_name());

@@ -7,7 +7,7 @@ use vlmbench_backends::backend::{EngineFacts, EngineOptions, Level, Precision, S
 use vlmbench_reports::record::LatencySample;
 use vlmbench_reports::stats::Estimate;
 use vlmbench_reports::summary::Figure;
-use vlmbench_reports::table::{Align, Column, Table, milliseconds};
+use vlmbench_reports::table::{Align, Table, column, milliseconds};
 
 use super::Format;
 use crate::config::experiment::Latency;
@@ -355,18 +355,13 @@ fn stages(samples: &[LatencySample], cost: &CaseCost) -> BTreeMap<&'static str, 
 }
 
 fn text(m: &Measured<'_>, width: usize) -> String {
-    let column = |title: &str, align| Column {
-        title: title.into(),
-        align,
-        rank: 0,
-    };
     let mut table = Table::new(vec![
-        column("stage", Align::Left),
-        column("median ms", Align::Right),
-        column("95 % interval", Align::Right),
-        column("n", Align::Right),
-        column("GFLOP", Align::Right),
-        column("GFLOP/s", Align::Right),
+        column("stage", Align::Left, 0),
+        column("median ms", Align::Right, 0),
+        column("95 % interval", Align::Right, 0),
+        column("n", Align::Right, 0),
+        column("GFLOP", Align::Right, 0),
+        column("GFLOP/s", Align::Right, 0),
     ]);
     let order = ["preprocess", "encode", "project", "prefill", "decode"];
     for name in order {

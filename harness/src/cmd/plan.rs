@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use vlmbench_reports::table::{Align, Column, Table};
+use vlmbench_reports::table::{Align, Table, column};
 
 use super::Format;
 use crate::config::experiment::ExperimentFile;
@@ -118,17 +118,9 @@ fn case_json(case: &Case) -> Value {
 }
 
 fn text(experiment: &Experiment, plan: &Plan, width: usize) -> String {
-    let right = |title: &str, rank| Column {
-        title: title.into(),
-        align: Align::Right,
-        rank,
-    };
+    let right = |title: &str, rank| column(title, Align::Right, rank);
     let mut table = Table::new(vec![
-        Column {
-            title: "case".into(),
-            align: Align::Left,
-            rank: 0,
-        },
+        column("case", Align::Left, 0),
         right("visual", 3),
         right("text", 6),
         right("encode GFLOP", 1),

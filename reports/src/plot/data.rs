@@ -104,26 +104,19 @@ impl ParetoPlot {
         let timed: Vec<(&CaseSummary, &CaseFacts)> = (report.timed())
             .filter_map(|summary| Some((summary, summary.facts.as_ref()?)))
             .collect();
-        let mut naming = Naming::of(&timed);
-        let mut lines: Vec<String> = Vec::new();
-        for &(summary, facts) in &timed {
-            let line = naming.suffix(summary, facts);
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
-        let characters: usize = lines.iter().map(|line| line.chars().count()).sum();
-        let few = (2..=MOST_LINES).contains(&lines.len()) && characters <= MOST_CHARACTERS;
-        if !few || lines.iter().any(String::is_empty) {
-            lines.clear();
-        }
-        naming.in_legend = !lines.is_empty();
+        let naming = Naming::of(&timed);
+        let lines = naming.lines(&timed);
         let mut placed = Vec::new();
         let mut missing = Vec::new();
         for &(summary, facts) in &timed {
-            match place(report, source, summary, facts, &naming) {
+            let label = match lines.is_empty() {
+                true => naming.label(summary, facts, source),
+                false => short_label(facts, source),
+            };
+            let line = naming.suffix(summary, facts);
+            match place(report, source, summary, facts, label, line) {
                 Some(point) => placed.push(point),
-                None => missing.push(naming.full_label(summary, facts, source)),
+                None => missing.push(naming.label(summary, facts, source)),
             }
         }
         let coordinates: Vec<(f64, f64)> = (placed.iter())
@@ -158,7 +151,8 @@ fn place<'a>(
     source: AccuracySource<'a>,
     summary: &'a CaseSummary,
     facts: &'a CaseFacts,
-    naming: &Naming,
+    label: String,
+    line: String,
 ) -> Option<Placed<'a>> {
     let (accuracy, accuracy_interval, published) = match source {
         AccuracySource::Published(series) => {
@@ -188,9 +182,9 @@ fn place<'a>(
         point: PlotPoint {
             case: summary.case.clone(),
             encoder: encoder_name(&facts.labels, source).to_owned(),
-            line: naming.suffix(summary, facts),
+            line,
             resolution: facts.labels.resolution,
-            label: naming.label(summary, facts, source),
+            label,
             ttft_ms: ttft.median,
             ttft_interval: ttft.interval,
             accuracy,
@@ -210,8 +204,6 @@ fn encoder_name<'a>(labels: &'a Labels, source: AccuracySource<'a>) -> &'a str {
 /// Which labels differ between the cases, and so have to be named at each point.
 struct Naming {
     differs: [bool; 6],
-    /// Whether the legend names what differs, so that labels need not.
-    in_legend: bool,
 }
 
 impl Naming {
@@ -224,7 +216,6 @@ impl Naming {
         }
         Self {
             differs: values.map(|set| set.len() > 1),
-            in_legend: false,
         }
     }
 
@@ -250,43 +241,48 @@ impl Naming {
         named.join(", ")
     }
 
-    /// What stands at a point.
+    /// What the legend tells apart, if it can: the labels need not name it then.
+    fn lines(&self, cases: &[(&CaseSummary, &CaseFacts)]) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for &(summary, facts) in cases {
+            let line = self.suffix(summary, facts);
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        let characters: usize = lines.iter().map(|line| line.chars().count()).sum();
+        let few = (2..=MOST_LINES).contains(&lines.len()) && characters <= MOST_CHARACTERS;
+        if !few || lines.iter().any(String::is_empty) {
+            lines.clear();
+        }
+        lines
+    }
+
+    /// A point's name, with everything that tells it from other points.
     fn label(
         &self,
         summary: &CaseSummary,
         facts: &CaseFacts,
         source: AccuracySource<'_>,
     ) -> String {
-        if !self.in_legend {
-            return self.full_label(summary, facts, source);
-        }
-        let labels = &facts.labels;
-        let encoder = encoder_name(labels, source);
-        let mut label = format!("{encoder} {} px", labels.resolution);
-        if let Some(tokens) = facts.visual_tokens {
-            label.push_str(&format!(" · {tokens} tok"));
-        }
-        label
-    }
-
-    /// The same with everything that tells it from other points.
-    fn full_label(
-        &self,
-        summary: &CaseSummary,
-        facts: &CaseFacts,
-        source: AccuracySource<'_>,
-    ) -> String {
-        let short = Naming {
-            in_legend: true,
-            ..*self
-        };
-        let mut label = short.label(summary, facts, source);
+        let mut label = short_label(facts, source);
         let suffix = self.suffix(summary, facts);
         if !suffix.is_empty() {
             label.push_str(&format!(" · {suffix}"));
         }
         label
     }
+}
+
+/// Encoder, resolution and visual tokens.
+fn short_label(facts: &CaseFacts, source: AccuracySource<'_>) -> String {
+    let labels = &facts.labels;
+    let encoder = encoder_name(labels, source);
+    let mut label = format!("{encoder} {} px", labels.resolution);
+    if let Some(tokens) = facts.visual_tokens {
+        label.push_str(&format!(" · {tokens} tok"));
+    }
+    label
 }
 
 /// Published times for the placed points. A time belongs to a decoder, so the case's own is looked

@@ -1,22 +1,14 @@
 //! The tables of a profile.
 
-use vlmbench_reports::table::{Align, Column, Table, milliseconds};
+use vlmbench_reports::table::{Align, Column, Table, column, milliseconds};
 
 use super::{Profile, Threads};
 use crate::measure::peak::Peak;
 use crate::measure::profile::{Figures, Operation};
 
-fn column(title: &str, align: Align, rank: u8) -> Column {
-    Column {
-        title: title.into(),
-        align,
-        rank,
-    }
-}
-
 /// Columns of [`cells`], after the given ones.
 fn columns(first: &[&str]) -> Vec<Column> {
-    let first = first.iter().map(|title| column(title, Align::Left, 0));
+    let first = first.iter().map(|title| column(*title, Align::Left, 0));
     let figures = [
         ("n", 4),
         ("GFLOP", 3),
@@ -210,10 +202,10 @@ fn overhead(p: &Profile<'_>) -> Table {
 fn by_threads(s: &Threads) -> Table {
     let mut columns = vec![column("stage", Align::Left, 0)];
     for threads in &s.threads {
-        columns.push(column(&format!("ms on {threads}"), Align::Right, 0));
+        columns.push(column(format!("ms on {threads}"), Align::Right, 0));
     }
     for threads in &s.threads[1..] {
-        columns.push(column(&format!("speed-up {threads}"), Align::Right, 0));
+        columns.push(column(format!("speed-up {threads}"), Align::Right, 0));
     }
     let mut table = Table::new(columns);
     for row in &s.rows {
