@@ -5,15 +5,14 @@
 //! the largest absolute value of the reference.
 
 use serde::Serialize;
-use vlmbench_backends::backend::{EngineOptions, Precision};
+use vlmbench_backends::backend::Precision;
 use vlmbench_backends::generate::{ImageInput, PhaseError, PromptInput};
-use vlmbench_backends::hub::{Download, HubOptions};
 use vlmbench_backends::image::synthetic;
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::sampling::argmax;
 
 use super::latency::prompt_ids;
-use super::session::{Load, Session};
+use super::session::Session;
 use crate::error::Failure;
 
 /// Relative error allowed on features in f32.
@@ -170,34 +169,20 @@ pub struct Outputs {
     ids: Vec<u32>,
 }
 
+/// Positions of the KV cache that [`Outputs::of`] needs.
+pub fn positions(recipe: &Recipe) -> Result<usize, Failure> {
+    Ok(match (&recipe.decoder, &recipe.encoder) {
+        (None, _) => 0,
+        (Some(_), None) => PROMPT + STEPS,
+        (Some(_), Some(_)) => PROMPT + recipe.visual_tokens()? + STEPS,
+    })
+}
+
 impl Outputs {
-    /// Loads the recipe into an engine and runs it on a synthetic photograph
-    /// and a prompt of fixed ids. Tokens are fed back greedily, or those of
-    /// `fed` are, so that a near tie does not lead elsewhere.
-    pub fn of(
-        recipe: &Recipe,
-        backend: &str,
-        options: &EngineOptions,
-        hub: &HubOptions,
-        fed: Option<&Outputs>,
-        observe: &mut dyn FnMut(Download<'_>),
-    ) -> Result<Outputs, Failure> {
-        let visual = match recipe.encoder {
-            Some(_) => recipe.visual_tokens()?,
-            None => 0,
-        };
-        let context = match recipe.decoder {
-            Some(_) => PROMPT + visual + STEPS,
-            None => 0,
-        };
-        let load = Load {
-            recipe,
-            backend,
-            options,
-            context,
-            hub,
-        };
-        let mut session = Session::open(&load, observe)?;
+    /// Runs a loaded model, whose cache has [`positions`], on a synthetic
+    /// photograph and a prompt of fixed ids. Tokens are fed back greedily, or
+    /// those of `fed` are, so that a near tie does not lead elsewhere.
+    pub fn of(session: &mut Session, fed: Option<&Outputs>) -> Result<Outputs, Failure> {
         let mut outputs = Outputs::default();
         let failed = |e: PhaseError| Failure::Backend(*e.source);
         let mut images = Vec::new();
@@ -221,7 +206,8 @@ impl Outputs {
             return Ok(outputs);
         };
         let vocab = decoder.config.vocab;
-        let ids = prompt_ids(PROMPT, vocab, session.recipe.image_token, visual > 0, 0);
+        let sees = session.recipe.encoder.is_some();
+        let ids = prompt_ids(PROMPT, vocab, session.recipe.image_token, sees, 0);
         let visual: Vec<usize> = images.iter().map(|image| image.tokens).collect();
         let runner = session.runner();
         let prompt = runner.tokenize(&PromptInput::Ids(&ids), &visual);

@@ -21,7 +21,7 @@ use crate::config::Experiment;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
-use crate::measure::agreement::{Check, Outputs, Tolerances};
+use crate::measure::agreement::{Check, Outputs, Tolerances, positions};
 use crate::measure::clock::{Monotonic, timestamp};
 use crate::measure::memory;
 use crate::measure::session::{Load, Session, recorded_stages};
@@ -140,8 +140,7 @@ impl Execution<'_> {
         let mut runnable = Vec::new();
         for &index in group {
             let case = &plan.cases[index];
-            let before = self.progress.finished.get(case.id.as_str());
-            if before == Some(&CaseOutcome::Ok) {
+            if self.progress.finished.get(case.id.as_str()) == Some(&CaseOutcome::Ok) {
                 self.say(index, total, case.id.as_str(), "done before");
                 continue;
             }
@@ -158,9 +157,7 @@ impl Execution<'_> {
                     reason: reason.clone(),
                 },
             };
-            // What is skipped again for the same reason is on record already.
-            let known = matches!(outcome, CaseOutcome::Skipped { .. }) && before == Some(&outcome);
-            self.end(index, total, case, outcome, None, known)?;
+            self.end(index, total, case, outcome, 0, None)?;
         }
         if runnable.is_empty() {
             return Ok(());
@@ -174,53 +171,43 @@ impl Execution<'_> {
             _ => None,
         };
         for (Runnable { index, case, .. }, ending) in runnable.into_iter().zip(endings) {
-            match ending {
-                Ok(0) => self.end(index, total, case, CaseOutcome::Ok, peak, false)?,
-                Ok(samples) => {
-                    let text = format!("{samples} samples failed");
-                    self.say(index, total, case.id.as_str(), &text);
-                    self.close(case, CaseOutcome::Ok, peak)?;
-                }
+            let (outcome, samples) = match ending {
+                Ok(samples) => (CaseOutcome::Ok, samples),
                 Err(Failed { stage, error }) => {
                     let stage = stage.into();
-                    let outcome = CaseOutcome::Failed { stage, error };
-                    self.end(index, total, case, outcome, peak, false)?;
+                    (CaseOutcome::Failed { stage, error }, 0)
                 }
-            }
+            };
+            self.end(index, total, case, outcome, samples, peak)?;
         }
         Ok(())
     }
 
-    /// Says how a case ended and records it, unless it is `known`.
+    /// Says how a case ended and records it.
     fn end(
         &mut self,
         index: usize,
         total: usize,
         case: &Case,
         outcome: CaseOutcome,
+        failed_samples: usize,
         peak_rss_bytes: Option<u64>,
-        known: bool,
     ) -> Result<(), Failure> {
+        let id = case.id.to_string();
         let text = match &outcome {
+            CaseOutcome::Ok if failed_samples > 0 => format!("{failed_samples} samples failed"),
             CaseOutcome::Ok => "ok".to_owned(),
             CaseOutcome::Failed { stage, error } => format!("failed in {stage}: {error}"),
             CaseOutcome::Skipped { reason } => format!("skipped: {reason}"),
         };
-        self.say(index, total, case.id.as_str(), &text);
-        match known {
-            true => Ok(()),
-            false => self.close(case, outcome, peak_rss_bytes),
+        self.say(index, total, &id, &text);
+        // What is skipped again for the same reason is on record already.
+        let skipped = matches!(outcome, CaseOutcome::Skipped { .. });
+        if skipped && self.progress.finished.get(&id) == Some(&outcome) {
+            return Ok(());
         }
-    }
-
-    fn close(
-        &mut self,
-        case: &Case,
-        outcome: CaseOutcome,
-        peak_rss_bytes: Option<u64>,
-    ) -> Result<(), Failure> {
         self.append(&Record::CaseEnd(CaseEnd {
-            case: case.id.to_string(),
+            case: id,
             outcome,
             peak_rss_bytes,
             ended_at: timestamp(),
@@ -246,26 +233,29 @@ impl Execution<'_> {
             let stage = "load";
             return Ok(vec![Err(Failed { stage, error }); group.len()]);
         }
-        let mut endings = match group {
-            [_] => vec![Ok(0)],
-            rivals => self.compared(rivals),
-        };
-        let mut going = Vec::new();
-        let mut sessions = Vec::new();
-        for (index, r) in group.iter().enumerate() {
-            if endings[index].is_err() {
-                continue;
-            }
-            match self.open(r) {
-                Err(failed) => endings[index] = Err(failed),
-                Ok(session) => {
-                    if !self.progress.case(r.case.id.as_str()).described {
-                        let facts = self.facts(r.case, r.ready, &session);
-                        self.append(&Record::Case(facts))?;
-                    }
-                    going.push(index);
-                    sessions.push(session);
+        let mut endings: Vec<Result<usize, Failed>> = vec![Ok(0); group.len()];
+        let mut sessions: Vec<Option<Session>> = Vec::new();
+        for (r, ending) in group.iter().zip(&mut endings) {
+            match self.open(r, group.len() > 1) {
+                Ok(session) => sessions.push(Some(session)),
+                Err(failed) => {
+                    *ending = Err(failed);
+                    sessions.push(None);
                 }
+            }
+        }
+        if group.len() > 1 {
+            self.compare(group, &mut sessions, &mut endings);
+        }
+        let loaded = sessions.into_iter().enumerate();
+        let loaded = loaded.filter_map(|(index, session)| Some((index, session?)));
+        let (going, sessions): (Vec<usize>, Vec<Session>) =
+            loaded.filter(|(index, _)| endings[*index].is_ok()).unzip();
+        for (index, session) in going.iter().zip(&sessions) {
+            let r = &group[*index];
+            if !self.progress.case(r.case.id.as_str()).described {
+                let facts = self.facts(r.case, r.ready, session);
+                self.append(&Record::Case(facts))?;
             }
         }
         let cases: Vec<&Case> = going.iter().map(|index| group[*index].case).collect();
@@ -289,41 +279,59 @@ impl Execution<'_> {
         Ok(endings)
     }
 
-    /// Loads a case's model.
-    fn open(&self, r: &Runnable<'_>) -> Result<Session, Failed> {
+    /// Loads a case's model, with room for a comparison if it is to be
+    /// `compared`.
+    fn open(&self, r: &Runnable<'_>, compared: bool) -> Result<Session, Failed> {
+        let failed = |failure: Failure| Failed {
+            stage: "load",
+            error: crate::error::chain(&failure),
+        };
+        let recipe = &r.ready.recipe;
+        let room = match compared {
+            true => positions(recipe).map_err(failed)?,
+            false => 0,
+        };
         let load = Load {
-            recipe: &r.ready.recipe,
+            recipe,
             backend: &r.case.backend,
             options: &r.case.options,
-            context: r.ready.cost.context,
+            context: r.ready.cost.context.max(room),
             hub: &self.ctx.hub,
         };
         let terminal = &self.ctx.terminal;
         let mut observe = terminal.downloads(&terminal.spinner("".into()));
-        Session::open(&load, &mut observe).map_err(|failure| Failed {
-            stage: "load",
-            error: crate::error::chain(&failure),
-        })
+        Session::open(&load, &mut observe).map_err(failed)
     }
 
-    /// Which of several engines may be timed against each other: an engine
-    /// that gives nothing fails alone; those that give different things fail
-    /// together. The first that works is what the others are compared with.
-    fn compared(&self, rivals: &[Runnable<'_>]) -> Vec<Result<usize, Failed>> {
-        let mut endings: Vec<Result<usize, Failed>> = Vec::new();
+    /// Fails those of several loaded engines that must not be timed against
+    /// each other: one that gives nothing fails alone, those that give
+    /// different things fail together. The first that works is what the others
+    /// are compared with.
+    fn compare(
+        &self,
+        group: &[Runnable<'_>],
+        sessions: &mut [Option<Session>],
+        endings: &mut [Result<usize, Failed>],
+    ) {
+        let failed = |error| Failed {
+            stage: "verify",
+            error,
+        };
         let mut reference: Option<(&str, Outputs)> = None;
         let mut differences = Vec::new();
-        for r in rivals {
+        for ((r, session), ending) in group.iter().zip(sessions).zip(endings.iter_mut()) {
+            let Some(session) = session else { continue };
             let name = r.case.backend.as_str();
+            self.bar
+                .set_message(format!("{}: outputs of {name}", r.case.id));
             let fed = reference.as_ref().map(|(_, outputs)| outputs);
-            let ours = match self.outputs(r, fed) {
+            let ours = match Outputs::of(session, fed) {
                 Ok(ours) => ours,
-                Err(failed) => {
-                    endings.push(Err(failed));
+                Err(failure) => {
+                    *ending = Err(failed(crate::error::chain(&failure)));
                     continue;
                 }
             };
-            endings.push(Ok(0));
             let Some((first, theirs)) = &reference else {
                 reference = Some((name, ours));
                 continue;
@@ -338,31 +346,10 @@ impl Execution<'_> {
         }
         if !differences.is_empty() {
             let error = format!("not compared in time: {}", differences.join(". "));
-            let failed = Failed {
-                stage: "verify",
-                error,
-            };
             for ending in endings.iter_mut().filter(|ending| ending.is_ok()) {
-                *ending = Err(failed.clone());
+                *ending = Err(failed(error.clone()));
             }
         }
-        endings
-    }
-
-    /// What a case's engine gives on a fixed request.
-    fn outputs(&self, r: &Runnable<'_>, fed: Option<&Outputs>) -> Result<Outputs, Failed> {
-        let case = r.case;
-        self.bar
-            .set_message(format!("{}: outputs of {}", case.id, case.backend));
-        let terminal = &self.ctx.terminal;
-        let mut observe = terminal.downloads(&terminal.spinner("".into()));
-        let (recipe, hub) = (&r.ready.recipe, &self.ctx.hub);
-        Outputs::of(recipe, &case.backend, &case.options, hub, fed, &mut observe).map_err(
-            |failure| Failed {
-                stage: "load",
-                error: crate::error::chain(&failure),
-            },
-        )
     }
 
     fn append(&mut self, record: &Record) -> Result<(), Failure> {

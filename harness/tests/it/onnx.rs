@@ -10,9 +10,18 @@ use prost::Message;
 use serde_json::Value;
 use vlmbench_backends::onnx::proto::{Entry, Graph, Model, Tensor};
 
-use crate::shell::{arg, checkpoint, run, run_anywhere};
+use crate::shell::{Done, arg, checkpoint, run, run_anywhere};
 
-const RUNTIME: [&str; 2] = ["--backend", "onnxruntime"];
+/// A command about a model on ONNX Runtime.
+fn on_runtime(command: &str, model: &Path, more: &[&str]) -> Done {
+    let args = [command, arg(model), "--backend", "onnxruntime"];
+    run_anywhere([&args[..], more].concat())
+}
+
+/// One repetition on ONNX Runtime.
+fn once(model: &Path) -> Done {
+    on_runtime("latency", model, &["--iterations", "1"])
+}
 
 /// Whether the library is there.
 fn runtime() -> bool {
@@ -80,12 +89,10 @@ fn without_its_library_the_engine_says_how_to_get_it() {
     let dir = tempfile::tempdir().unwrap();
     let none = dir.path().join("libonnxruntime.so");
     let model = checkpoint("qwen2/qwen2");
-    let args = ["latency", arg(&model), "--backend", "onnxruntime"];
-    run_anywhere([&args[..], &["--onnxruntime", arg(&none)]].concat())
-        .fails(3, &["libonnxruntime.so", "pip install onnxruntime"]);
+    let with = || on_runtime("latency", &model, &["--onnxruntime", arg(&none)]);
+    with().fails(3, &["libonnxruntime.so", "pip install onnxruntime"]);
     std::fs::write(&none, "not a library").unwrap();
-    run_anywhere([&args[..], &["--onnxruntime", arg(&none)]].concat())
-        .fails(3, &["libonnxruntime.so", "cannot be loaded"]);
+    with().fails(3, &["libonnxruntime.so", "cannot be loaded"]);
 }
 
 #[test]
@@ -108,23 +115,18 @@ fn engines_agree_stage_by_stage() {
         ),
     ] {
         let model = checkpoint(model);
-        let args = [
-            "verify",
-            arg(&model),
-            "--against",
-            "candle",
-            "--format",
-            "json",
-        ];
-        let verified = run_anywhere([&args[..], &RUNTIME].concat()).json(0);
+        let verify = |more: &[&str]| {
+            let against = ["--against", "candle", "--format", "json"];
+            on_runtime("verify", &model, &[&against[..], more].concat())
+        };
+        let verified = verify(&[]).json(0);
         let checks = verified["checks"].as_array().unwrap();
         let named: Vec<&str> = checks
             .iter()
             .map(|c| c["output"].as_str().unwrap())
             .collect();
         assert_eq!(named, outputs);
-        let strict = [&args[..], &RUNTIME, &["--tolerance", "1e-12"]].concat();
-        run_anywhere(strict).json(9);
+        verify(&["--tolerance", "1e-12"]).json(9);
     }
 }
 
@@ -137,34 +139,20 @@ fn exported_graphs_run_and_give_what_the_checkpoint_gives() {
     export(dir.path(), &[]);
     export(dir.path(), &["--precision", "f16"]);
     let reference = checkpoint("fastvlm/reference");
-    let verify = [
-        "verify",
-        arg(dir.path()),
-        "--reference",
-        arg(&reference),
-        "--format",
-        "json",
-    ];
-    let exact = run_anywhere([&verify[..], &RUNTIME].concat()).json(0);
-    assert_eq!(exact["layout"], "onnx");
-    run_anywhere([&verify[..], &RUNTIME, &["--precision", "f16"]].concat()).json(0);
-    let variant = [&verify[..], &RUNTIME, &["--graph-variant", "fp16"]].concat();
+    let verify = |more: &[&str]| {
+        let against = ["--reference", arg(&reference), "--format", "json"];
+        on_runtime("verify", dir.path(), &[&against[..], more].concat())
+    };
+    assert_eq!(verify(&[]).json(0)["layout"], "onnx");
+    verify(&["--precision", "f16"]).json(0);
     // f16 graphs under the tolerances of f32.
-    run_anywhere(variant).json(9);
-    run_anywhere([&verify[..], &RUNTIME, &["--graph-variant", "q4"]].concat())
+    verify(&["--graph-variant", "fp16"]).json(9);
+    verify(&["--graph-variant", "q4"])
         .fails(7, &["vision_encoder_q4.onnx", "vision_encoder_fp16.onnx"]);
     let weights = checkpoint("qwen2/qwen2");
-    let variant = ["latency", arg(&weights), "--graph-variant", "q4"];
-    run_anywhere([&variant[..], &RUNTIME].concat()).fails(3, &["q4", "weights"]);
-    let latency = [
-        "latency",
-        arg(dir.path()),
-        "--iterations",
-        "1",
-        "--format",
-        "json",
-    ];
-    let measured = run_anywhere([&latency[..], &RUNTIME].concat()).json(0);
+    on_runtime("latency", &weights, &["--graph-variant", "q4"]).fails(3, &["q4", "weights"]);
+    let json = ["--iterations", "1", "--format", "json"];
+    let measured = on_runtime("latency", dir.path(), &json).json(0);
     let stages = measured["stages"].as_object().unwrap();
     assert!(stages["encode"]["median_ms"].is_f64() && stages["project"]["median_ms"].is_null());
 }
@@ -182,8 +170,7 @@ fn damaged_and_foreign_graphs_are_errors_that_name_the_file() {
         std::fs::read(&decoder).unwrap(),
         std::fs::read(&vision).unwrap(),
     );
-    let latency = ["latency", arg(dir.path()), "--iterations", "1"];
-    let again = || run_anywhere([&latency[..], &RUNTIME].concat());
+    let again = || once(dir.path());
     for cut in [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&decoder, &whole[..cut]).unwrap();
         again().fails(7, &["decoder_model_merged.onnx"]);
@@ -304,8 +291,7 @@ fn hostile_graphs_are_errors_and_not_crashes() {
     for (what, damage) in damages {
         std::fs::write(&decoder, &whole).unwrap();
         edit(&decoder, damage);
-        let args = ["latency", arg(dir.path()), "--iterations", "1"];
-        let done = run_anywhere([&args[..], &RUNTIME].concat());
+        let done = once(dir.path());
         assert_eq!(done.code, 7, "{what}: {}", done.stderr);
         assert!(
             done.stderr.contains("decoder_model_merged.onnx"),
@@ -321,14 +307,7 @@ fn a_provider_that_the_library_lacks_is_an_error_that_says_what_has_it() {
         return;
     }
     let model = checkpoint("qwen2/qwen2");
-    let args = [
-        "latency",
-        arg(&model),
-        "--backend",
-        "onnxruntime",
-        "--device",
-    ];
-    let on = |device| run_anywhere([&args[..], &[device]].concat());
+    let on = |device| on_runtime("latency", &model, &["--device", device]);
     on("tpu").fails(3, &["tpu", "cpu, cuda:0"]);
     let listed = run_anywhere(["list", "devices", "--format", "json"]).json(0);
     let of_runtime = |d: &&Value| d["backend"] == "onnxruntime" && d["available"] == false;

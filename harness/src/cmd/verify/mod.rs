@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vlmbench_backends::backend::EngineOptions;
-use vlmbench_reports::table::{Align, Column, Table};
+use vlmbench_reports::table::{Align, Table, column};
 
 use self::reference::Reference;
 use super::Format;
 use super::latency::EngineArgs;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
-use crate::measure::agreement::{Check, Outputs, Tolerances};
+use crate::measure::agreement::{Check, Outputs, Tolerances, positions};
 use crate::measure::session::{Load, Session};
 
 /// Arguments of `verify`.
@@ -79,10 +79,18 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     if let Some(asked) = &args.against {
         let (other, device) = asked.split_once('@').unwrap_or((asked, &options.device));
         let bar = ctx.terminal.spinner(String::new());
+        let context = positions(&recipe)?;
         let outputs = |backend: &str, options, fed: Option<&Outputs>| {
             bar.set_message(format!("{} on {backend}", recipe.name));
-            let observe = &mut ctx.terminal.downloads(&bar);
-            Outputs::of(&recipe, backend, options, &ctx.hub, fed, observe)
+            let load = Load {
+                recipe: &recipe,
+                backend,
+                options,
+                context,
+                hub: &ctx.hub,
+            };
+            let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
+            Outputs::of(&mut session, fed)
         };
         // An instruction set is asked of one engine, not of both.
         let plain = EngineOptions {
@@ -164,19 +172,14 @@ fn suffixes(folder: &Path) -> Result<BTreeSet<String>, Failure> {
 }
 
 fn text(checks: &[Check], ok: bool, width: usize) -> String {
-    let column = |title: &str, align| Column {
-        title: title.into(),
-        align,
-        rank: 0,
-    };
     let mut table = Table::new(vec![
-        column("reference", Align::Left),
-        column("output", Align::Left),
-        column("shape", Align::Left),
-        column("max error", Align::Right),
-        column("relative", Align::Right),
-        column("allowed", Align::Right),
-        column("verdict", Align::Left),
+        column("reference", Align::Left, 0),
+        column("output", Align::Left, 0),
+        column("shape", Align::Left, 0),
+        column("max error", Align::Right, 0),
+        column("relative", Align::Right, 0),
+        column("allowed", Align::Right, 0),
+        column("verdict", Align::Left, 0),
     ]);
     let number = |v: Option<f64>| v.map(|v| format!("{v:.2e}")).unwrap_or_default();
     for c in checks {
