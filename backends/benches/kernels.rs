@@ -218,22 +218,35 @@ fn attentions(c: &mut Criterion) {
     for (name, heads, n, causal) in shapes {
         let qkv = values(n * heads.packed());
         group.throughput(Throughput::Elements((4 * n * n * heads.width()) as u64));
-        group.bench_function(format!("f32 {name}"), |b| {
-            let view = |offset| View {
-                data: &qkv[..],
-                offset,
-                stride: heads.packed(),
-            };
-            let sequence = Sequence {
-                q: view(0),
-                k: view(heads.width()),
-                v: view(heads.width() + heads.kv_heads * heads.head_dim),
-                queries: n,
-                keys: n,
-            };
-            b.iter(|| black_box(attention(std::slice::from_ref(&sequence), heads, causal)));
-        });
+        attend(&mut group, &format!("f32 {name}"), &qkv, heads, causal);
+        attend(
+            &mut group,
+            &format!("bf16 {name}"),
+            &half(&qkv),
+            heads,
+            causal,
+        );
     }
+}
+
+/// Self-attention of packed rows `[q | k | v]`.
+fn attend<T: Element>(group: &mut Group<'_>, name: &str, qkv: &[T], heads: Heads, causal: bool) {
+    let n = qkv.len() / heads.packed();
+    let view = |offset| View {
+        data: qkv,
+        offset,
+        stride: heads.packed(),
+    };
+    let sequence = Sequence {
+        q: view(0),
+        k: view(heads.width()),
+        v: view(heads.width() + heads.kv_heads * heads.head_dim),
+        queries: n,
+        keys: n,
+    };
+    group.bench_function(name, |b| {
+        b.iter(|| black_box(attention(std::slice::from_ref(&sequence), heads, causal)));
+    });
 }
 
 /// Norms of a Qwen2-0.5B prefill.

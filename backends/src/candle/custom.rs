@@ -15,7 +15,7 @@ use super::kernels::depthwise::{Geometry, depthwise};
 use super::kernels::element::Element;
 use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear, mlp};
 use super::kernels::norm::{Kind, norm};
-use super::kernels::pointwise::{gate, row_mean, swiglu};
+use super::kernels::pointwise::{add_table, gate, row_mean, swiglu};
 use super::kernels::rotary::RotaryTable;
 use super::store::Matrix;
 use crate::ops::{Act, Heads};
@@ -346,6 +346,21 @@ impl CpuOp for GateOp {
         let factors = read(&self.gate);
         let y = gate(x, factors.slice()?, dims[3], self.act);
         Ok((y, dims.into()))
+    }
+}
+
+/// Learned positions `(n, d)` added to every sequence.
+pub struct PositionsOp {
+    /// `(n, d)`.
+    pub table: Tensor,
+}
+
+impl CpuOp for PositionsOp {
+    const NAME: &'static str = "positions";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let table = read(&self.table);
+        Ok((add_table(x, table.slice()?), dims.into()))
     }
 }
 

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::custom::{
     AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp, MlpOp,
-    NormOp, RotaryOp, SwigluOp, apply,
+    NormOp, PositionsOp, RotaryOp, SwigluOp, apply,
 };
 use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
@@ -255,7 +255,9 @@ impl Ops for CandleOps<'_> {
     }
 
     fn add_positions(&mut self, x: &Tensor, name: &str) -> Result<Tensor> {
-        Ok(x.broadcast_add(self.params.get(name)?)?)
+        let (_, n, d) = x.dims3()?;
+        let table = self.params.get(name)?.reshape((n, d))?;
+        Ok(apply(x, PositionsOp { table })?)
     }
 
     fn take_tokens(&mut self, x: &Tensor, take: Take) -> Result<Tensor> {

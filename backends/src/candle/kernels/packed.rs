@@ -80,6 +80,42 @@ impl Packing {
         })
     }
 
+    /// Packs a matrix `(cols, width)` that lies transposed in memory, on this
+    /// thread: `fill(i, from, dst)` writes scalar `i` of the columns `from ..`,
+    /// or leaves zeros.
+    pub fn pack_rows<T: Element>(
+        self,
+        cols: usize,
+        width: usize,
+        fill: impl Fn(usize, usize, &mut [T]),
+    ) -> Vec<T> {
+        let mut packed = vec![T::ZERO; self.len(cols, width)];
+        let mut line = vec![T::ZERO; self.panel];
+        for panel in 0..self.panels(cols) {
+            let (stored, first) = (self.stored(panel, cols), panel * self.panel);
+            let line = &mut line[..stored.min(cols - first)];
+            let dst = &mut packed[panel * self.panel_len(width)..];
+            for (step, dst) in dst
+                .chunks_exact_mut(stored * self.depth)
+                .take(self.steps(width))
+                .enumerate()
+            {
+                for part in 0..self.depth.min(width - step * self.depth) {
+                    if self.depth == 1 {
+                        fill(step, first, &mut dst[..line.len()]);
+                        continue;
+                    }
+                    line.fill(T::ZERO);
+                    fill(step * self.depth + part, first, line);
+                    for (pair, value) in dst.chunks_exact_mut(self.depth).zip(&*line) {
+                        pair[part] = *value;
+                    }
+                }
+            }
+        }
+        packed
+    }
+
     /// Packs one panel into `dst`.
     fn pack_panel<T: Element>(
         self,
@@ -138,6 +174,12 @@ mod tests {
                 dst.copy_from_slice(&matrix[c * width + from..][..dst.len()]);
             });
             assert_eq!(packed.len(), packing.len(cols, width));
+            let transposed = packing.pack_rows(cols, width, |i, from, dst: &mut [T]| {
+                for (c, dst) in dst.iter_mut().enumerate() {
+                    *dst = matrix[(from + c) * width + i];
+                }
+            });
+            assert_eq!(transposed, packed);
             let mut row = vec![T::ZERO; width];
             for (c, expected) in matrix.chunks_exact(width).enumerate() {
                 packing.unpack_row(&packed, cols, c, &mut row);

@@ -1,4 +1,4 @@
-//! The small rest: channel means, channel gates, SwiGLU.
+//! The small rest: channel means, channel gates, learned positions, SwiGLU.
 
 use rayon::prelude::*;
 
@@ -97,6 +97,35 @@ pub fn gate<T: Element>(x: &[T], gate: &[T], channels: usize, act: Act) -> Vec<T
     })
 }
 
+/// `x + table` for every image of `x`, each as long as the table.
+pub fn add_table<T: Element>(x: &[T], table: &[T]) -> Vec<T> {
+    struct Add<'a, T>(&'a [T], &'a [T], &'a mut [T]);
+    impl<T: Element> Kernel for Add<'_, T> {
+        type Out = ();
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            let Add(x, table, dst) = self;
+            for (i, dst) in dst.chunks_mut(LANES).enumerate() {
+                let v = T::load::<S::Vector>(&x[i * LANES..]);
+                T::store(v.add(T::load(&table[i * LANES..])), dst);
+            }
+        }
+    }
+    /// Scalars of a task.
+    const RUN: usize = 1 << 14;
+    let (len, tasks) = (table.len(), table.len().div_ceil(RUN));
+    produce(x.len(), |out| {
+        (0..x.len() / len * tasks).into_par_iter().for_each(|task| {
+            let (image, first) = (task / tasks, task % tasks * RUN);
+            let table = &table[first..len.min(first + RUN)];
+            let start = image * len + first;
+            let x = &x[start..][..table.len()];
+            // SAFETY: tasks write disjoint runs.
+            dispatch(Add(x, table, unsafe { out.slice(start, x.len()) }));
+        });
+    })
+}
+
 /// `silu(gate) * up` of rows `[gate | up]`, each `width` long.
 pub fn swiglu<T: Element>(x: &[T], width: usize) -> Vec<T> {
     struct Swiglu<'a, T>(&'a [T], usize, &'a mut [T]);
@@ -163,6 +192,15 @@ mod tests {
             column.sum::<f64>() / rows as f64
         };
         close(&means, mean, tolerance);
+
+        let table = &stored::<T>(&numbers(rows * channels, 3));
+        let moved = add_table(&x, table);
+        assert_eq!(moved.len(), x.len());
+        close(
+            &moved,
+            |i| wide(&x, i) + wide(table, i % table.len()),
+            tolerance,
+        );
 
         let gated = gate(&x, &factors, channels, Act::Relu);
         assert_eq!(gated.len(), x.len());

@@ -30,8 +30,7 @@ fn padded(packing: Packing, keys: usize) -> usize {
 struct Packed<T> {
     /// `(keys, head_dim)`: a column per key.
     keys: Vec<T>,
-    /// `(head_dim, keys)`: a column per dimension; empty where the rows can be
-    /// read in place.
+    /// `(head_dim, keys)`: a column per dimension.
     values: Vec<T>,
 }
 
@@ -47,27 +46,17 @@ impl<T: Element> Problem<'_, T> {
         } = *self.sequence;
         let d = self.heads.head_dim;
         let packing = Packing::of::<T>();
-        let in_place = packing.depth == 1 && d.is_multiple_of(LANES);
         let packed: Vec<Packed<T>> = (0..self.heads.kv_heads)
             .into_par_iter()
             .map(|head| Packed {
                 keys: packing.pack(keys, d, |key, from, dst: &mut [T]| {
                     dst.copy_from_slice(k.row(key, head * d + from, dst.len()));
                 }),
-                values: if in_place {
-                    Vec::new()
-                } else {
-                    packing.pack(d, padded(packing, keys), |col, from, dst: &mut [T]| {
-                        for (i, dst) in dst.iter_mut().enumerate() {
-                            *dst = match from + i {
-                                key if key < keys => {
-                                    v.data[v.offset + key * v.stride + head * d + col]
-                                }
-                                _ => T::ZERO,
-                            };
-                        }
-                    })
-                },
+                values: packing.pack_rows(d, padded(packing, keys), |key, from, dst: &mut [T]| {
+                    if key < keys {
+                        dst.copy_from_slice(v.row(key, head * d + from, dst.len()));
+                    }
+                }),
             })
             .collect();
         let tile = Level::current().tile_rows(T::IS_BF16);
@@ -113,34 +102,30 @@ impl<T: Element> Kernel for Block<'_, T> {
         let Problem {
             sequence, heads, ..
         } = self.problem;
-        let (d, q) = (heads.head_dim, sequence.q);
-        let start = q.offset + self.first * q.stride + self.head * d;
-        assert!(start + (self.rows - 1) * q.stride + d <= q.data.len());
+        let d = heads.head_dim;
+        // Queries are copied: a packed row is often a multiple of 4 KiB, and
+        // rows that far apart push each other out of the first-level cache.
+        let mut copy = Scratch::take(self.rows * d);
         if T::IS_BF16 && S::LEVEL.has_bf16_dot() && d.is_multiple_of(2) {
-            let left = Left {
-                at: q.data[start..].as_ptr().cast::<bf16>(),
-                stride: q.stride,
-            };
-            return self.compute::<S, Bf16Pairs>(left);
+            let at = copy.as_mut_ptr().cast::<T>();
+            for i in 0..self.rows {
+                let row = sequence.q.row(self.first + i, self.head * d, d);
+                // SAFETY: the scratch holds `rows * d` scalars of twice the size.
+                unsafe { at.add(i * d).copy_from_nonoverlapping(row.as_ptr(), d) }
+            }
+            return self.compute::<S, Bf16Pairs>(Left {
+                at: at.cast_const().cast::<bf16>(),
+                stride: d,
+            });
         }
         assert_eq!(self.packing.depth, 1, "bf16 heads have even dimensions");
-        let mut wide = Scratch::take(self.rows * d);
-        let left = match T::as_f32(q.data) {
-            Some(data) => Left {
-                at: data[start..].as_ptr(),
-                stride: q.stride,
-            },
-            None => {
-                for (i, dst) in wide.chunks_exact_mut(d).enumerate() {
-                    T::widen(q.row(self.first + i, self.head * d, d), dst);
-                }
-                Left {
-                    at: wide.as_ptr(),
-                    stride: d,
-                }
-            }
-        };
-        self.compute::<S, Widening<T>>(left);
+        for (i, dst) in copy.chunks_exact_mut(d).enumerate() {
+            T::widen(sequence.q.row(self.first + i, self.head * d, d), dst);
+        }
+        self.compute::<S, Widening<T>>(Left {
+            at: copy.as_ptr(),
+            stride: d,
+        });
     }
 }
 
@@ -187,7 +172,12 @@ impl<T: Element> Block<'_, T> {
         };
         for panel in 0..packing.panels(d) {
             let columns = packing.stored(panel, d);
-            let right = self.values::<S, X>(panel, columns);
+            let at = panel * packing.panel_len(padded(packing, sequence.keys));
+            let right = Right {
+                at: self.packed.values[at..].as_ptr().cast::<X::Right>(),
+                stride: columns * X::DEPTH,
+                columns,
+            };
             let first = panel * packing.panel;
             let to = mixed.as_mut_ptr();
             let mut row = 0;
@@ -244,32 +234,6 @@ impl<T: Element> Block<'_, T> {
                 tile::<S, X>(n, &left, right, steps, sums(row));
             }
             row += n;
-        }
-    }
-
-    /// A panel of values.
-    #[inline(always)]
-    fn values<S: Simd, X: Arithmetic<S>>(&self, panel: usize, columns: usize) -> Right<X::Right> {
-        let Problem {
-            sequence: Sequence { v, keys, .. },
-            ..
-        } = self.problem;
-        let packing = self.packing;
-        if self.packed.values.is_empty() {
-            let at = v.offset + self.problem.kv_column(self.head) + panel * packing.panel;
-            assert!(at + (keys - 1) * v.stride + columns <= v.data.len());
-            return Right {
-                at: v.data[at..].as_ptr().cast(),
-                stride: v.stride,
-                columns,
-            };
-        }
-        Right {
-            at: self.packed.values[panel * packing.panel_len(padded(packing, *keys))..]
-                .as_ptr()
-                .cast(),
-            stride: columns * X::DEPTH,
-            columns,
         }
     }
 

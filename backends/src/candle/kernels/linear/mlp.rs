@@ -32,7 +32,7 @@ pub fn mlp<T: Element>(
 ) -> Vec<T> {
     let (hidden, cols) = (first.0.cols, second.0.cols);
     let panel = first.0.packing.panel;
-    let step = inner(hidden, size_of::<T>()).next_multiple_of(panel);
+    let step = inner::<T>(hidden).next_multiple_of(panel);
     let level = Level::current();
     let direct = T::IS_F32 || T::IS_BF16 && level.has_bf16_dot();
     let large = rows * hidden * size_of::<T>() > CACHED;

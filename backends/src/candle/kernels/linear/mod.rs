@@ -25,6 +25,9 @@ pub use rows::{Dense, Patches, Rows};
 
 /// Bytes of the inner dimension between two visits to the sums.
 const BLOCK_BYTES: usize = 1536;
+/// The same for tile registers, which outrun the second-level cache: a panel
+/// that long stays in the first.
+const TILES_BLOCK_BYTES: usize = 1024;
 /// Bytes of a task's left operand between two visits to the sums, which stay
 /// in the second-level cache while panels pass by.
 const LEFT_BYTES: usize = 384 * 1024;
@@ -82,7 +85,7 @@ pub fn linear<T: Element, R: Rows<T>>(
     assert!(epilogue.residual.is_none_or(|r| r.len() == rows * cols));
     let panels = packing.panels(cols);
     let wanted = (rows * cols * width / TASK_WORK).clamp(1, TASKS * rayon::current_num_threads());
-    let most = LEFT_BYTES / (inner(width, size_of::<T>()) * size_of::<T>());
+    let most = LEFT_BYTES / (inner::<T>(width) * size_of::<T>());
     let blocks = rows.div_ceil(most).max(1);
     // Equal blocks of whole tiles, so that no task is left with a remainder.
     let tile = Level::current().tile_rows(T::IS_BF16);
@@ -91,7 +94,7 @@ pub fn linear<T: Element, R: Rows<T>>(
         .next_multiple_of(tile)
         .min(rows.max(1));
     let blocks = rows.div_ceil(block);
-    let cut = inner(width, size_of::<T>()) < width;
+    let cut = inner::<T>(width) < width;
     let fewest = if cut { cols.div_ceil(BLOCK_COLS) } else { 1 };
     let groups = wanted.div_ceil(blocks.max(1)).max(fewest).min(panels);
     let group = panels.div_ceil(groups);

@@ -11,14 +11,18 @@ use super::super::product::{
     Arithmetic, Bf16Pairs, Left, Right, Sums, TILE_FLOATS, Widening, on_tile_registers, tile,
     tile_rows,
 };
-use super::super::simd::{LANES, Simd, Vector, prefetch};
+use super::super::simd::{LANES, Level, Simd, Vector, prefetch};
 use super::super::{Output, Scratch};
-use super::{BLOCK_BYTES, Epilogue, Rows, Weight};
+use super::{BLOCK_BYTES, Epilogue, Rows, TILES_BLOCK_BYTES, Weight};
 
 /// Scalars of the inner dimension between two visits to the sums: equal runs
 /// of whole steps.
-pub(super) fn inner(width: usize, size: usize) -> usize {
-    let runs = width.div_ceil(BLOCK_BYTES / size).max(1);
+pub(super) fn inner<T: Element>(width: usize) -> usize {
+    let bytes = match T::IS_BF16 && Level::current().has_bf16_tiles() {
+        true => TILES_BLOCK_BYTES,
+        false => BLOCK_BYTES,
+    };
+    let runs = width.div_ceil(bytes / size_of::<T>()).max(1);
     width.div_ceil(runs).next_multiple_of(LANES)
 }
 
@@ -50,7 +54,7 @@ impl<T: Element> Product<'_, T> {
     #[inline(always)]
     pub(super) fn of<S: Simd, R: Rows<T>>(&self, x: &R, first: usize) {
         let Product { rows, width, .. } = *self;
-        let inner = inner(width, size_of::<T>());
+        let inner = inner::<T>(width);
         if T::IS_BF16 && S::LEVEL.has_bf16_dot() {
             let whole = x.contiguous().filter(|_| width.is_multiple_of(2));
             let stride = if whole.is_some() { width } else { inner };
