@@ -1,13 +1,15 @@
 //! Where the samples of a suite come from: a parquet file, a folder of shards,
-//! or a data set on the hub.
+//! a data set on the hub, or this program's own drawing.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use vlmbench_backends::hub::{
     self, Download, FileFilter, HubError, HubOptions, HubRequest, RepoKind, is_repo_id,
 };
-use vlmbench_suites::SuiteSpec;
+use vlmbench_suites::{SuiteSpec, SynthRequest, synthesize};
 
 use crate::error::Failure;
 use crate::model_ref::split_revision;
@@ -18,6 +20,13 @@ use crate::model_ref::split_revision;
 pub enum DataRef {
     /// A file or folder.
     Path(PathBuf),
+    /// A data set in the suite's layout that is drawn when it is needed.
+    Synth {
+        /// Number of samples.
+        samples: usize,
+        /// Seed.
+        seed: u64,
+    },
     /// A data set on the hub.
     Hub {
         /// Its names, the first of which is fetched; any of them is taken from
@@ -37,6 +46,9 @@ impl DataRef {
                 revision: spec.hub.revision.clone(),
             };
         };
+        if let Some((samples, seed)) = synthetic(text) {
+            return DataRef::Synth { samples, seed };
+        }
         let (id, _) = split_revision(text);
         if Path::new(text).exists() || !is_repo_id(id) {
             return DataRef::Path(text.into());
@@ -55,7 +67,8 @@ impl DataRef {
     }
 
     /// The file or folder on disk, for [`vlmbench_suites::Dataset::open`]. A
-    /// hub data set that is not cached is fetched unless `hub` is offline.
+    /// hub data set that is not cached is fetched unless `hub` is offline; one
+    /// to be drawn is drawn once a process, always to the same file.
     pub fn locate(
         &self,
         spec: &SuiteSpec,
@@ -64,12 +77,20 @@ impl DataRef {
         observe: &mut dyn FnMut(Download<'_>),
     ) -> Result<PathBuf, Failure> {
         let (ids, revision) = match self {
+            DataRef::Synth { samples, seed } => {
+                return draw(&SynthRequest {
+                    suite: spec.id.clone(),
+                    split: split.unwrap_or(&spec.hub.split).parse()?,
+                    samples: *samples,
+                    seed: *seed,
+                });
+            }
             DataRef::Path(path) if path.exists() => return Ok(path.clone()),
             DataRef::Path(path) => {
                 return Err(Failure::Input {
                     path: path.clone(),
                     problem: "no such file or folder; give a parquet file, a folder of shards, \
-                              or a hub id ORG/NAME[@REVISION]"
+                              a hub id ORG/NAME[@REVISION], or synth:N[@SEED]"
                         .into(),
                 });
             }
@@ -103,6 +124,42 @@ impl DataRef {
     }
 }
 
+/// Samples and seed of `synth:N` or `synth:N@SEED`.
+fn synthetic(text: &str) -> Option<(usize, u64)> {
+    let what = text.strip_prefix("synth:")?;
+    let (samples, seed) = what.split_once('@').unwrap_or((what, "0"));
+    Some((samples.parse().ok()?, seed.parse().ok()?))
+}
+
+/// Draws into the folder for temporary files. What an earlier process left
+/// there is drawn again: it may have been another version of this program.
+fn draw(request: &SynthRequest) -> Result<PathBuf, Failure> {
+    static DRAWN: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+    let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let drawn = drawn.get_or_insert_default();
+    let folder = std::env::temp_dir().join("vlmbench-drawn");
+    let SynthRequest {
+        suite,
+        split,
+        samples,
+        seed,
+    } = request;
+    let path = folder.join(format!("{suite}-{}-{samples}-{seed}.parquet", split.name()));
+    if drawn.contains(&path) {
+        return Ok(path);
+    }
+    let output = |source| Failure::Output {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&folder).map_err(output)?;
+    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
+    synthesize(request, &unfinished, None)?;
+    std::fs::rename(&unfinished, &path).map_err(output)?;
+    drawn.insert(path.clone());
+    Ok(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +181,11 @@ mod tests {
         assert_eq!(DataRef::parse(Some(own), &spec), hub(own, pinned));
         assert_eq!(DataRef::parse(Some("a/b"), &spec), hub("a/b", "main"));
         assert_eq!(DataRef::parse(Some("a/b@c1"), &spec), hub("a/b", "c1"));
+        let synth = |samples, seed| DataRef::Synth { samples, seed };
+        assert_eq!(DataRef::parse(Some("synth:300"), &spec), synth(300, 0));
+        assert_eq!(DataRef::parse(Some("synth:20@7"), &spec), synth(20, 7));
+        let path = DataRef::Path("synth:many".into());
+        assert_eq!(DataRef::parse(Some("synth:many"), &spec), path);
         let path = "data/textvqa/x.parquet";
         assert_eq!(
             DataRef::parse(Some(path), &spec),

@@ -249,6 +249,10 @@ fn suite_exit(error: &SuiteError) -> Exit {
         | SuiteError::UnknownProfile { .. }
         | SuiteError::NoProfiles { .. }
         | SuiteError::DuplicateProfile { .. } => Exit::InvalidConfig,
+        SuiteError::NotSynthetic { .. }
+        | SuiteError::NoSamples
+        | SuiteError::UnknownSplit { .. } => Exit::Usage,
+        SuiteError::Write { .. } => Exit::NotWritable,
         SuiteError::ScoredTwice { .. } => Exit::Internal,
         // The rest, and what may come, is about files and their rows.
         _ => Exit::Missing,

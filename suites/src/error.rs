@@ -97,6 +97,34 @@ pub enum SuiteError {
         profile: String,
     },
 
+    /// A suite that cannot be drawn was to be.
+    #[error("suite `{suite}` cannot be drawn; {known} can")]
+    NotSynthetic {
+        /// The suite as given.
+        suite: String,
+        /// Those that can.
+        known: String,
+    },
+    /// A data set of nothing was to be drawn.
+    #[error("a data set has at least one sample")]
+    NoSamples,
+    /// A split has another name.
+    #[error("unknown split `{split}`; known are {known}")]
+    UnknownSplit {
+        /// The split as given.
+        split: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {detail}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        detail: String,
+    },
+
     /// A file or folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {

@@ -13,6 +13,7 @@
 //! | `suite` | [`Suite`]: a suite under one profile renders samples and scores outcomes |
 //! | `score` | [`SampleScore`], [`SuiteScore`], the confidence [`Interval`] |
 //! | `predictions` | [`Predictions`]: answers made elsewhere |
+//! | `synth` | [`synthesize`]: data sets that are drawn, in the layouts of the published ones |
 //! | `rational` | [`Fraction`]: points are exact until one last division |
 //! | [`python`] | the corners of Python's text functions that reference scorers lean on |
 //!
@@ -45,6 +46,7 @@ mod sample;
 mod score;
 mod spec;
 mod suite;
+mod synth;
 
 pub use dataset::{Dataset, Format, ImageBytes, ImageSlots, ImageStream, OpenOptions, sha256_file};
 pub use error::SuiteError;
@@ -56,6 +58,7 @@ pub use sample::{Outcome, PromptPart, QuestionKind, Sample};
 pub use score::{GroupScore, Interval, IntervalMethod, SampleScore, SuiteScore};
 pub use spec::{DatasetSpec, GenerationLimits, HubSpec, ProfileSpec, PromptSpec, SuiteSpec};
 pub use suite::Suite;
+pub use synth::{SYNTHETIC, Split, SynthRequest, Synthesized, synthesize};
 
 /// Every data set format, sorted by name.
 #[must_use]

@@ -13,6 +13,7 @@ pub mod profile;
 pub mod report;
 pub mod run;
 pub mod score;
+pub mod synth;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ pub enum Command {
     Export(export::Args),
     /// Score answers made elsewhere
     Score(score::Args),
+    /// Draw a data set, in the layout of the published one
+    Synth(synth::Args),
     /// Write tables and pictures over finished runs
     Report(report::Args),
     /// Print a shell completion script
@@ -161,6 +164,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Verify(args) => verify::run(args, &ctx),
         Command::Export(args) => export::run(args, &ctx),
         Command::Score(args) => score::run(args, &ctx),
+        Command::Synth(args) => synth::run(args, &ctx),
         Command::Report(args) => report::run(args, &ctx),
         Command::Completions(args) => completions::run(args, &ctx),
     }

@@ -20,7 +20,7 @@ pub struct Args {
     /// Profile: how answers are read and scored [default: the suite's first]
     #[arg(long, value_name = "ID")]
     pub profile: Option<String>,
-    /// Parquet file, folder of shards, hub snapshot, or hub id [default: the suite's hub id]
+    /// Parquet file, folder of shards, hub snapshot, hub id, or drawn samples (synth:N, synth:N@SEED) [default: the suite's hub id]
     #[arg(long, value_name = "PATH")]
     pub data: Option<String>,
     /// Answers, one JSON object {"id": ..., "response": ...} a line

@@ -110,8 +110,9 @@ pub struct SuiteEntry {
     /// Profile id; the suite's first by default.
     #[serde(default)]
     pub profile: Option<String>,
-    /// A parquet file, a folder of shards, or a hub id with an optional
-    /// `@revision`; the suite's own hub id by default.
+    /// A parquet file, a folder of shards, a hub id with an optional
+    /// `@revision`, or `synth:N` with an optional `@seed`; the suite's own hub
+    /// id by default.
     #[serde(default)]
     pub data: Option<String>,
     /// Split; the suite's own by default.

@@ -18,6 +18,7 @@ fn help_lists_every_command_and_exit_code() {
         "generate",
         "verify",
         "score",
+        "synth",
         "report",
         "completions",
     ] {
@@ -357,4 +358,41 @@ fn generate_answers_the_same_way_twice() {
         "x",
     ])
     .fails(7, &["/nonexistent.png"]);
+}
+
+#[test]
+fn synth_draws_what_score_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let draw = |suite: &str, out: &str, more: &[&str]| {
+        let args = ["synth", suite, "--n", "4", "--out", out];
+        run(folder.path(), args.iter().chain(more))
+    };
+    let drawn = draw(
+        "docvqa",
+        "docs.parquet",
+        &["--format", "json", "--places", "docs.jsonl"],
+    )
+    .json(0);
+    assert_eq!(drawn["samples"], 4);
+    let places = std::fs::read_to_string(folder.path().join("docs.jsonl")).unwrap();
+    assert_eq!(places.lines().count(), 4);
+    let answers: String = (0..4)
+        .map(|id| format!("{{\"id\": \"{id}\", \"response\": \"\"}}\n"))
+        .collect();
+    std::fs::write(folder.path().join("answers.jsonl"), answers).unwrap();
+    for data in ["docs.parquet", "synth:4"] {
+        let args = ["score", "docvqa", "--data", data, "--split", "test"];
+        let more = ["--predictions", "answers.jsonl", "--format", "json"];
+        let scored = run(folder.path(), args.iter().chain(&more)).json(0);
+        assert_eq!((&scored["n"], &scored["score"]), (&4.into(), &0.0.into()));
+    }
+    draw("mmmu", "x.parquet", &[]).fails(2, &["`mmmu` cannot be drawn", "`textvqa`"]);
+    draw("docvqa", "x.parquet", &["--split", "dev"]).fails(2, &["`dev`", "`validation`"]);
+    draw("docvqa", "no/x.parquet", &[]).fails(8, &["no/x.parquet"]);
+    run(
+        folder.path(),
+        ["synth", "docvqa", "--n", "0", "--out", "x.parquet"],
+    )
+    .fails(2, &["at least one"]);
+    assert!(!folder.path().join("x.parquet").exists());
 }

@@ -438,3 +438,34 @@ fn an_out_that_cannot_be_written_fails_before_anything_is_measured() {
     let inside = Path::new("file").join("out");
     place.run(arg(&inside), &[]).fails(8, &["file"]);
 }
+
+#[test]
+fn drawn_suites_are_asked_like_any_others() {
+    let quality = "quality:
+  max_new_tokens: 2
+  context: 512
+  suites:
+    - {suite: docvqa, data: synth:3@4, split: test}
+    - {suite: seedbench, data: synth:3}
+";
+    let place = Place::new(&format!(
+        "about: drawn suites\nmodels: [{}]\nthreads: 1\n{quality}",
+        tiny()
+    ));
+    place.run("out", &[]).ok();
+    let records = place.records("out");
+    let manifest = fs::read_to_string(place.path("out/manifest.json")).unwrap();
+    for (suite, profile, file) in [
+        ("docvqa", "lmms@0.2.2:test", "docvqa-test-3-4"),
+        ("seedbench", "lmms@0.2.2", "seedbench-test-3-0"),
+    ] {
+        let id = case(suite, profile);
+        let asked = of_kind(&records, "sample");
+        let asked = asked.iter().filter(|r| r["case"] == id.as_str());
+        assert_eq!(asked.count(), 3, "{id}");
+        assert!(manifest.contains(file), "the digest of {file}");
+    }
+    // Drawn again, the same data: the run goes on and finds nothing to do.
+    place.run("out", &[]).ok();
+    assert_eq!(place.records("out").len(), records.len());
+}
