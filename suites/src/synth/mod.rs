@@ -65,6 +65,14 @@ impl Split {
             Split::Test => "test",
         }
     }
+
+    /// Its name in the rows of TextVQA and DocVQA.
+    fn set_name(self) -> &'static str {
+        match self {
+            Split::Validation => "val",
+            other => other.name(),
+        }
+    }
 }
 
 impl std::str::FromStr for Split {
@@ -156,11 +164,7 @@ impl Sampled for signs::Signs {
     }
 
     fn frame(items: &[Item<Self>], split: Split) -> PolarsResult<DataFrame> {
-        let set = match split {
-            Split::Validation => "val",
-            other => other.name(),
-        };
-        table::textvqa(items, set)
+        table::textvqa(items, split.set_name())
     }
 }
 
@@ -180,11 +184,7 @@ impl Sampled for pages::Page {
     }
 
     fn frame(items: &[Item<Self>], split: Split) -> PolarsResult<DataFrame> {
-        let set = match split {
-            Split::Validation => "val",
-            other => other.name(),
-        };
-        table::docvqa(items, set)
+        table::docvqa(items, split.set_name())
     }
 }
 
