@@ -15,6 +15,7 @@ mod fold;
 mod json;
 pub mod layout;
 mod plan;
+mod positions;
 pub mod seeded;
 pub mod source;
 

@@ -7,9 +7,9 @@ use super::checks::Checks;
 use super::error::{Problem, Problems};
 use super::fold::{Branch, Kernel};
 use super::layout::{Form, Layout, Numbers, Pieces, Place, Row, ScaleBranch, Skip, Split};
-use super::{CheckpointError, WeightFiles};
+use super::{CheckpointError, WeightFiles, positions};
 use crate::nets::fastvit::{AttentionNorm, Mixer};
-use crate::nets::{EncoderConfig, FastVitConfig};
+use crate::nets::{EncoderConfig, FastVitConfig, VitConfig};
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, Part};
@@ -39,6 +39,8 @@ pub(super) enum Plan {
     Borrow(String),
     /// These tensors, one after another on the first axis.
     Stack(Vec<String>),
+    /// The table of learned positions of this key, interpolated to another grid.
+    Positions(String, positions::Change),
     /// Folded convolution branches.
     Sum(Leaf, Vec<Branch>),
     /// A linear module with the batch norm before it folded in.
@@ -91,6 +93,7 @@ struct PartPlanner<'a> {
     head: &'static str,
     place: Option<Place>,
     fastvit: Option<&'a FastVitConfig>,
+    vit: Option<&'a VitConfig>,
     train_time: bool,
     stem_scale: bool,
     layer_scales: bool,
@@ -104,9 +107,10 @@ impl<'a> PartPlanner<'a> {
         recipe: &'a Recipe,
     ) -> Self {
         let place = layout.place(part);
-        let fastvit = match recipe.encoder.as_ref().map(|encoder| &encoder.config) {
-            Some(EncoderConfig::FastVit(config)) if part == Part::Vision => Some(config),
-            _ => None,
+        let (fastvit, vit) = match recipe.encoder.as_ref().map(|encoder| &encoder.config) {
+            Some(EncoderConfig::FastVit(config)) if part == Part::Vision => (Some(config), None),
+            Some(EncoderConfig::Vit(config)) if part == Part::Vision => (None, Some(config)),
+            _ => (None, None),
         };
         let any = |segment: &str| {
             place.is_some_and(|place| {
@@ -129,6 +133,7 @@ impl<'a> PartPlanner<'a> {
             head: layout.head,
             place,
             fastvit,
+            vit,
             train_time: pieces.is_some_and(|pieces| any(pieces.conv)),
             stem_scale,
             layer_scales: ["layer_scale", "layer_scale_1", "layer_scale_2"]
@@ -182,8 +187,17 @@ impl<'a> PartPlanner<'a> {
             Form::Module => self.module(checks, spec, leaf, &source(0)),
             Form::Tensor => {
                 let key = source(0);
-                checks.need(self.part, spec, &key, &spec.shape);
-                Plan::Borrow(key)
+                match self.positions_change(spec) {
+                    Some(change) => {
+                        let learned = [change.rows_before(), spec.shape[1]];
+                        checks.need(self.part, spec, &key, &learned);
+                        Plan::Positions(key, change)
+                    }
+                    None => {
+                        checks.need(self.part, spec, &key, &spec.shape);
+                        Plan::Borrow(key)
+                    }
+                }
             }
             Form::Stacked(split) => self.stacked(checks, spec, leaf, &sources(), split),
             Form::Normed => self.normed(checks, spec, leaf, source(0), source(1)),
@@ -200,6 +214,17 @@ impl<'a> PartPlanner<'a> {
                 self.foldable(checks, spec, leaf, &source(0), row.form, pieces)
             }
         }
+    }
+
+    /// What becomes of learned positions at another side than they were learned for.
+    fn positions_change(&self, spec: &ParamSpec) -> Option<positions::Change> {
+        let vit = self.vit.filter(|_| spec.name == "positions")?;
+        let change = positions::Change {
+            kept: usize::from(vit.class_token),
+            from: vit.grid(),
+            to: self.recipe.resolution / vit.patch,
+        };
+        (change.from != change.to).then_some(change)
     }
 
     /// The module at `path` as it is; a linear module may be stored as a 1x1 convolution.

@@ -85,6 +85,7 @@ impl WeightSource for CheckpointSource {
                     .collect::<Result<Vec<_>>>()?;
                 stack(&parts)
             }
+            Plan::Positions(key, change) => f32s(change.apply(&self.data(key)?.to_f32())),
             Plan::Sum(Leaf::Weight, branches) => {
                 f32s(fold::sum_kernel(files, branches, &spec.shape)?)
             }

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn visual_tokens_round_up_for_fastvit_and_are_fixed_for_vit() {
+    fn visual_tokens_round_up_for_fastvit_and_are_whole_patches_for_vit() {
         let tokens = |name, side| {
             let e = find("encoder", ENCODERS, name).unwrap();
             (e.config)().visual_tokens(side, side).ok()
@@ -253,7 +253,9 @@ mod tests {
         assert_eq!(tokens("fastvit-mci2", 336), Some(121));
         assert_eq!(tokens("fastvit-mci2", 768), Some(576));
         assert_eq!(tokens("clip-vit-l-14-336", 336), Some(576));
-        assert_eq!(tokens("clip-vit-l-14-336", 224), None);
+        assert_eq!(tokens("clip-vit-l-14-336", 224), Some(256));
+        assert_eq!(tokens("clip-vit-l-14-336", 225), None);
+        assert_eq!(tokens("clip-vit-l-14-336", 0), None);
     }
 
     #[test]

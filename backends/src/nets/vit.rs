@@ -43,20 +43,23 @@ impl VitConfig {
         self.image / self.patch
     }
 
-    /// Visual tokens; the learned position table admits one grid only.
+    /// Visual tokens. Where the grid is not the one that positions were learned
+    /// for, the loader of checkpoints interpolates them.
     pub fn visual_tokens(&self, height: usize, width: usize) -> Result<usize> {
-        let grid = self.grid();
-        if height / self.patch != grid || width / self.patch != grid {
+        // The published side need not be a multiple: its last pixels are dropped.
+        let fits =
+            |side: usize| side == self.image || (side > 0 && side.is_multiple_of(self.patch));
+        if !fits(height) || !fits(width) {
             return Err(Error::Config {
                 what: "resolution".into(),
                 value: format!("{height}x{width}"),
                 problem: format!(
-                    "does not fit the learned positions of this vision transformer; use {0}x{0}",
-                    self.image
+                    "is not made of patches of {0} pixels; use a multiple of {0}",
+                    self.patch
                 ),
             });
         }
-        Ok(grid * grid)
+        Ok((height / self.patch) * (width / self.patch))
     }
 
     /// Positions of the learned table.

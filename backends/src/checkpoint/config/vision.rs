@@ -107,7 +107,7 @@ pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Visio
     Ok(Vision {
         resolution: config.image,
         image: preprocessing.policy,
-        encoder: named(EncoderConfig::Vit(config), "ViT"),
+        encoder: named(EncoderConfig::Vit(config)),
     })
 }
 
@@ -138,7 +138,7 @@ pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
             .or(fallback.side)
             .unwrap_or(entry.resolution),
         image: preprocessing.policy,
-        encoder: named(config, entry.label),
+        encoder: named(config),
     })
 }
 
@@ -155,10 +155,10 @@ pub(super) fn mobileclip(c: &Context) -> Result<Vision> {
     Ok(Vision {
         resolution: side.unwrap_or(entry.resolution),
         image: ImagePolicy::mobileclip(),
-        encoder: named(
-            with_model_args((entry.config)(), &c.config.get("model_args"))?,
-            entry.label,
-        ),
+        encoder: named(with_model_args(
+            (entry.config)(),
+            &c.config.get("model_args"),
+        )?),
     })
 }
 
@@ -176,10 +176,10 @@ pub(super) fn open_clip(c: &Context) -> Result<Vision> {
     Ok(Vision {
         resolution: side.unwrap_or(entry.resolution),
         image: image::of_timm(&preprocess)?.policy,
-        encoder: named(
-            with_model_args((entry.config)(), &vision.get("timm_model_args"))?,
-            entry.label,
-        ),
+        encoder: named(with_model_args(
+            (entry.config)(),
+            &vision.get("timm_model_args"),
+        )?),
     })
 }
 
@@ -200,10 +200,10 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
         Vision {
             resolution: side,
             image: preprocessing.policy,
-            encoder: named(
-                with_model_args((entry.config)(), &c.config.get("model_args"))?,
-                entry.label,
-            ),
+            encoder: named(with_model_args(
+                (entry.config)(),
+                &c.config.get("model_args"),
+            )?),
         }
     } else if name.starts_with("clip-vit-large-patch14") {
         let feature = c.config.get("mm_vision_select_feature");
@@ -262,7 +262,7 @@ fn clip_by_name(c: &Context, name: &str, layer: i64) -> Result<Vision> {
     Ok(Vision {
         resolution: entry.resolution,
         image: preprocessing.policy,
-        encoder: named(config, entry.label),
+        encoder: named(config),
     })
 }
 
@@ -358,8 +358,8 @@ fn attention_norm(node: &Node) -> Result<AttentionNorm, CheckpointError> {
 }
 
 /// The encoder with its published name where its numbers are published ones,
-/// else as a variant of `base`.
-fn named(config: EncoderConfig, base: &str) -> Encoder {
+/// else with its family's and its layers and width, such as `ViT (5 x 192)`.
+fn named(config: EncoderConfig) -> Encoder {
     let published = ENCODERS
         .iter()
         .find(|entry| match ((entry.config)(), &config) {
@@ -369,6 +369,18 @@ fn named(config: EncoderConfig, base: &str) -> Encoder {
             }
             _ => false,
         });
-    let label = published.map_or_else(|| format!("{base} (variant)"), |entry| entry.label.into());
+    let own = || match &config {
+        EncoderConfig::Vit(c) => format!("ViT ({} x {})", c.layers, c.hidden),
+        EncoderConfig::FastVit(c) => {
+            let family = match c.layers.len() {
+                5.. => "FastViTHD",
+                _ => "FastViT",
+            };
+            let layers: usize = c.layers.iter().sum();
+            let width = c.embed_dims.last().copied().unwrap_or_default();
+            format!("{family} ({layers} x {width})")
+        }
+    };
+    let label = published.map_or_else(own, |entry| entry.label.into());
     Encoder { label, config }
 }
