@@ -9,6 +9,7 @@
 //! | [`frame`] | the same as data frames, Parquet and CSV |
 //! | [`pareto`] | which points does no other beat? |
 //! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
+//! | [`gallery`] | what was asked, and what did each model say? Samples with their pictures |
 //! | [`table`], [`markdown`] | text tables for the terminal and `report.md` |
 //! | [`mod@report`] | all of it into a folder |
 //!
@@ -17,6 +18,7 @@
 
 pub mod error;
 pub mod frame;
+pub mod gallery;
 pub mod markdown;
 pub mod pareto;
 pub mod plot;

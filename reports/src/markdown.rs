@@ -23,6 +23,11 @@ pub fn render(report: &Report, pictures: &[Picture]) -> String {
     }
     latency(&mut page, report);
     quality(&mut page, report);
+    if report.runs.iter().any(|run| !run.exhibits.is_empty()) {
+        page.paragraph(
+            "Samples with their pictures and every model's answer: [gallery](gallery.md).",
+        );
+    }
     page.section("Cases without a result", &table::failures(report));
     tails(&mut page, report);
     provenance(&mut page, report);

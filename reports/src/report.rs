@@ -7,10 +7,11 @@ use std::{
 
 use crate::{
     error::{Error, Result, io},
-    frame, markdown,
+    frame, gallery, markdown,
     plot::{self, ParetoPlot},
     published::{Match, Series},
     record::{Labels, Run},
+    stats::{Interval, mean_of_means},
     summary::{CaseSummary, Figure, summarise},
 };
 
@@ -32,6 +33,8 @@ pub struct ReportFiles {
     pub markdown: PathBuf,
     /// Pictures, the most relevant first; as SVG and as PNG.
     pub pictures: Vec<Picture>,
+    /// Samples with their answers, if a run has exhibits.
+    pub gallery: Option<PathBuf>,
     /// The summary table as CSV.
     pub csv: PathBuf,
     /// The summary table as Parquet.
@@ -54,6 +57,8 @@ pub struct Picture {
 pub enum AccuracySource<'a> {
     /// Copied from a publication.
     Published(&'a Series),
+    /// Mean of the scores of all suites that were measured, each with the same weight.
+    Mean,
     /// Measured in the runs.
     Measured {
         /// Suite id.
@@ -104,7 +109,7 @@ impl Report {
         (self.summaries.iter()).filter(|summary| summary.accuracy.is_some())
     }
 
-    /// Sources of accuracy, measured ones first.
+    /// Sources of accuracy, measured ones first, led by their mean if there are several.
     pub fn accuracy_sources(&self) -> Vec<AccuracySource<'_>> {
         let mut sources: Vec<AccuracySource<'_>> = Vec::new();
         for summary in self.scored() {
@@ -115,6 +120,9 @@ impl Report {
                     sources.push(source);
                 }
             }
+        }
+        if sources.len() > 1 {
+            sources.insert(0, AccuracySource::Mean);
         }
         let with_metric = self.series.iter().filter(|series| series.metric.is_some());
         sources.extend(with_metric.map(AccuracySource::Published));
@@ -138,6 +146,44 @@ impl Report {
         })
     }
 
+    /// A measured accuracy in 0..=1 with its interval: of one suite, or of all of them.
+    pub fn measured(
+        &self,
+        timed: &CaseSummary,
+        source: AccuracySource<'_>,
+    ) -> Option<(f64, Option<Interval>)> {
+        match source {
+            AccuracySource::Published(_) => None,
+            AccuracySource::Measured { suite, profile } => {
+                let scored = self.measured_accuracy(timed, suite, profile)?;
+                let accuracy = scored.accuracy.as_ref()?;
+                Some((accuracy.mean(), accuracy.interval()))
+            }
+            AccuracySource::Mean => {
+                let mut all = Vec::new();
+                for source in self.accuracy_sources() {
+                    if let AccuracySource::Measured { suite, profile } = source {
+                        let scored = self.measured_accuracy(timed, suite, profile)?;
+                        let accuracy = scored.accuracy.as_ref()?;
+                        all.push((&accuracy.sum, &accuracy.squares, accuracy.n));
+                    }
+                }
+                let (mean, interval) = mean_of_means(all)?;
+                Some((mean, Some(interval)))
+            }
+        }
+    }
+
+    /// What the same model scored under the same conditions with the images withheld, in 0..=1.
+    pub fn blind(&self, timed: &CaseSummary, source: AccuracySource<'_>) -> Option<f64> {
+        let labels = &timed.facts.as_ref()?.labels;
+        let case = self.scored().find(|scored| {
+            let other = scored.facts.as_ref().map(|facts| &facts.labels);
+            other.is_some_and(|other| other.blind && same_but_for_sight(other, labels))
+        })?;
+        self.measured(case, source).map(|(mean, _)| mean)
+    }
+
     /// The published accuracy for the case's encoder and resolution, from one series.
     pub fn published_accuracy<'a>(
         &self,
@@ -157,6 +203,16 @@ fn suite_and_profile(labels: &Labels) -> Option<(&str, &str)> {
     Some((labels.suite.as_deref()?, labels.profile.as_deref()?))
 }
 
+/// Whether two cases differ in nothing but what the model sees and is asked.
+fn same_but_for_sight(a: &Labels, b: &Labels) -> bool {
+    let unseen = |labels: &Labels| Labels {
+        resolution: 0,
+        blind: false,
+        ..labels.clone()
+    };
+    same_conditions(&unseen(a), &unseen(b))
+}
+
 /// Whether two cases compute the same thing in the same way, whatever they are asked.
 fn same_conditions(a: &Labels, b: &Labels) -> bool {
     let key = |labels: &Labels| {
@@ -170,15 +226,16 @@ fn same_conditions(a: &Labels, b: &Labels) -> bool {
             device,
             precision,
             resolution,
+            blind,
         } = labels.clone();
         (
-            model, encoder, decoder, backend, device, precision, resolution,
+            model, encoder, decoder, backend, device, precision, resolution, blind,
         )
     };
     key(a) == key(b)
 }
 
-/// Reads run folders and writes `report.md`, the pictures and the summary table into `out_dir`.
+/// Reads run folders and writes `report.md`, `gallery.md` if there are exhibits, the pictures and the summary table into `out_dir`.
 ///
 /// # Errors
 /// Those of [`Report::read`]; the system's refusal to write; [`Error::Plot`].
@@ -214,15 +271,21 @@ impl Report {
             plot::draw_png(&plot, &picture.png)?;
             pictures.push(picture);
         }
-        let files = ReportFiles {
+        let mut files = ReportFiles {
             markdown: out_dir.join("report.md"),
             pictures,
+            gallery: None,
             csv: out_dir.join("summary.csv"),
             parquet: out_dir.join("summary.parquet"),
         };
         let mut summary = frame::summary(self)?;
         frame::write_csv(&summary, &files.csv)?;
         frame::write_parquet(&mut summary, &files.parquet)?;
+        if let Some(text) = gallery::render(self, out_dir) {
+            let path = out_dir.join("gallery.md");
+            fs::write(&path, text).map_err(io("write", &path))?;
+            files.gallery = Some(path);
+        }
         let text = markdown::render(self, &files.pictures);
         fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
         Ok(files)
@@ -232,6 +295,7 @@ impl Report {
 fn file_stem(source: AccuracySource<'_>) -> String {
     let name = match source {
         AccuracySource::Published(series) => series.id.clone(),
+        AccuracySource::Mean => "mean".to_owned(),
         AccuracySource::Measured { suite, profile } => format!("{suite}-{profile}"),
     };
     let safe = |c: char| {

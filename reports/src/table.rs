@@ -3,8 +3,8 @@
 use crate::{
     record::CaseOutcome,
     report::{AccuracySource, Report},
-    stats::Estimate,
-    summary::{Accuracy, CaseSummary, Figure},
+    stats::{Estimate, Interval},
+    summary::{CaseSummary, Figure},
 };
 
 /// Which side a column leans to.
@@ -215,7 +215,7 @@ pub fn quality(report: &Report) -> Table {
             or_dash(facts.labels.suite.clone()),
             or_dash(facts.labels.profile.clone()),
             percent(accuracy.mean()),
-            interval(accuracy),
+            range(accuracy.interval()),
             accuracy.n.to_string(),
             accuracy.failed.to_string(),
             accuracy.unparsed.to_string(),
@@ -279,6 +279,7 @@ pub fn source_title(source: AccuracySource<'_>) -> String {
                 _ => format!("{metric} published, {}", series.id),
             }
         }
+        AccuracySource::Mean => "mean of suites, measured".to_owned(),
         AccuracySource::Measured { suite, profile } => format!("{suite} measured, {profile}"),
     }
 }
@@ -289,24 +290,15 @@ fn accuracy(report: &Report, summary: &CaseSummary, source: AccuracySource<'_>) 
             let found = report.published_accuracy(summary, series)?;
             Some(format!("{} ({})", found.value, found.point.source.table))
         }
-        AccuracySource::Measured { suite, profile } => {
-            let scored = report.measured_accuracy(summary, suite, profile)?;
-            let accuracy = scored.accuracy.as_ref()?;
-            Some(format!(
-                "{} ({})",
-                percent(accuracy.mean()),
-                interval(accuracy)
-            ))
+        AccuracySource::Measured { .. } | AccuracySource::Mean => {
+            let (mean, interval) = report.measured(summary, source)?;
+            Some(format!("{} ({})", percent(mean), range(interval)))
         }
     }
 }
 
-fn interval(accuracy: &Accuracy) -> String {
-    or_dash(
-        accuracy
-            .interval()
-            .map(|interval| format!("{} – {}", percent(interval.low), percent(interval.high))),
-    )
+fn range(interval: Option<Interval>) -> String {
+    or_dash(interval.map(|i| format!("{} – {}", percent(i.low), percent(i.high))))
 }
 
 fn percent(share: f64) -> String {

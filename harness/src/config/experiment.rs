@@ -99,6 +99,12 @@ pub struct QualityFile {
     pub context: Option<usize>,
     /// Samples whose images are decoded ahead of the model; 8 by default.
     pub decode_ahead: Option<usize>,
+    /// Whether every model is also asked with the images withheld, the
+    /// baseline of what can be guessed; not by default.
+    pub blind: Option<bool>,
+    /// Samples of every suite that are copied into the run folder, images
+    /// included, for the report's gallery; 0 by default.
+    pub gallery: Option<usize>,
 }
 
 /// A suite of an experiment.
@@ -218,6 +224,18 @@ pub struct Quality {
     pub context: usize,
     /// Samples whose images are decoded ahead of the model, at least 1.
     pub decode_ahead: usize,
+    /// Whether every model is also asked with the images withheld.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
+    /// Samples of every suite that the gallery shows.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gallery: usize,
+}
+
+// What is off is left out of the manifest, so that experiments of before it
+// existed keep their digests.
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What flags say; each beats the file.
@@ -387,6 +405,8 @@ impl Quality {
             max_new_tokens: file.max_new_tokens,
             context: file.context.unwrap_or(4096),
             decode_ahead: file.decode_ahead.unwrap_or(8),
+            blind: file.blind.unwrap_or(false),
+            gallery: file.gallery.unwrap_or(0),
         }
     }
 }

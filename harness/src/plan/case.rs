@@ -75,6 +75,10 @@ pub struct QualityCase {
     pub context: usize,
     /// Samples whose images are decoded ahead of the model.
     pub decode_ahead: usize,
+    /// Whether the images are withheld.
+    pub blind: bool,
+    /// Samples that the gallery shows.
+    pub gallery: usize,
 }
 
 /// A suite under a profile, with its data.
@@ -181,16 +185,18 @@ fn workload(asked: &Asked<'_>, experiment: &Experiment, recipe: Option<&Recipe>)
                 _ => Workload::EndToEndLatency(latency),
             }
         }
-        Asked::Suite(suite) => {
+        Asked::Suite { suite, blind } => {
             let quality = experiment.quality.as_ref();
             let asked = quality.map_or(1, |q| q.context);
             let decoder = recipe.and_then(|r| r.decoder.as_ref());
             let positions = decoder.map_or(asked, |d| d.config.max_positions);
             Workload::Quality(Box::new(QualityCase {
-                suite: SuiteSelection::clone(suite),
+                suite: (*suite).clone(),
                 max_new_tokens: quality.and_then(|q| q.max_new_tokens),
                 context: asked.min(positions),
                 decode_ahead: quality.map_or(1, |q| q.decode_ahead),
+                blind: *blind,
+                gallery: quality.map_or(0, |q| q.gallery),
             }))
         }
     }
@@ -241,7 +247,12 @@ fn id(workload: &Workload, model: &str, engine: Engine<'_>, side: Option<usize>)
         device,
         precision,
     } = engine;
-    let side = side.map(|side| format!("/{side}px")).unwrap_or_default();
+    let blind = matches!(workload, Workload::Quality(quality) if quality.blind);
+    let side = match (blind, side) {
+        (true, _) => "/blind".to_owned(),
+        (false, Some(side)) => format!("/{side}px"),
+        (false, None) => String::new(),
+    };
     CaseId(format!(
         "{what}/{model}/{backend}-{device}/{precision}{side}"
     ))

@@ -77,9 +77,14 @@ impl Plan {
 
         let mut cases = Vec::new();
         let workloads = experiment.latency.iter().map(Asked::Latency);
-        for asked in workloads.chain(suites.iter().map(Asked::Suite)) {
+        let blind = experiment.quality.as_ref().is_some_and(|q| q.blind);
+        let suites = suites.iter().flat_map(|suite| {
+            let ways = [false].into_iter().chain(blind.then_some(true));
+            ways.map(move |blind| Asked::Suite { suite, blind })
+        });
+        for asked in workloads.chain(suites) {
             for (model, variants) in &models {
-                for variant in variants {
+                for variant in asked.variants(variants) {
                     for engine in engines(experiment) {
                         cases.push(case::build(&asked, experiment, model, variant, engine));
                     }
@@ -133,7 +138,20 @@ impl Plan {
 /// A workload asked for, with what it needs.
 pub(crate) enum Asked<'a> {
     Latency(&'a crate::config::experiment::Latency),
-    Suite(&'a SuiteSelection),
+    Suite {
+        suite: &'a SuiteSelection,
+        blind: bool,
+    },
+}
+
+impl Asked<'_> {
+    /// The resolutions that matter: without images one is as good as another.
+    fn variants<'v>(&self, all: &'v [Variant]) -> &'v [Variant] {
+        match self {
+            Asked::Suite { blind: true, .. } => &all[..all.len().min(1)],
+            _ => all,
+        }
+    }
 }
 
 /// A model at one resolution, or why it cannot be had.

@@ -6,6 +6,7 @@
 //! recorded outcome: the rest goes on.
 
 mod digests;
+mod gallery;
 mod latency;
 mod quality;
 
@@ -364,6 +365,7 @@ impl Execution<'_> {
             Workload::Quality(q) => (RecordedWorkload::Quality, Some(&q.suite)),
         };
         let recipe = &ready.recipe;
+        let blind = matches!(&case.workload, Workload::Quality(quality) if quality.blind);
         CaseFacts {
             case: case.id.to_string(),
             workload,
@@ -377,11 +379,12 @@ impl Execution<'_> {
                 device: case.options.device.clone(),
                 precision: case.options.precision.to_string(),
                 resolution: narrow(recipe.resolution),
+                blind,
             },
             weights: session.weights(self.digests.weights(recipe)),
             visual_tokens: match recipe.decoder {
-                Some(_) => ready.cost.visual_tokens.map(narrow),
-                None => None,
+                Some(_) if !blind => ready.cost.visual_tokens.map(narrow),
+                _ => None,
             },
             // A suite's prompts differ by sample.
             prompt_tokens: match suite {

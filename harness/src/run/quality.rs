@@ -51,6 +51,7 @@ impl Execution<'_> {
         };
         let suite = Suite::new(&quality.suite.spec, &quality.suite.profile)?;
 
+        self.exhibit(&dataset, &suite, quality)?;
         let id = case.id.to_string();
         let done = self.progress.case(&id).samples;
         let left: Vec<usize> = (dataset.samples().iter().enumerate())
@@ -64,7 +65,13 @@ impl Execution<'_> {
             let images: Vec<_> = dataset.images(chunk.iter().copied()).collect();
             let decoded: Vec<_> = images
                 .into_par_iter()
-                .map(|(index, slots)| (index, pictures(&suite, &dataset.samples()[index], slots)))
+                .map(|(index, slots)| {
+                    let pictures = match quality.blind {
+                        true => Ok(Vec::new()),
+                        false => pictures(&suite, &dataset.samples()[index], slots),
+                    };
+                    (index, pictures)
+                })
                 .collect();
             for (index, pictures) in decoded {
                 let sample = &dataset.samples()[index];
@@ -174,7 +181,10 @@ fn answer(
         stage: "data",
         error: chain(&e),
     })?;
-    let turn = turn(&parts);
+    let turn = match quality.blind {
+        true => vec![PromptPart::Text(text_of(&parts))],
+        false => turn(&parts),
+    };
     let limits = suite.limits();
     let max = quality.max_new_tokens.unwrap_or(limits.max_new_tokens);
     let request = Request {
@@ -197,6 +207,15 @@ fn answer(
     // Images were decoded ahead, so this pass does not know that time.
     stages.preprocess_ns = None;
     Ok((generation, stages))
+}
+
+/// A prompt without its images.
+pub(super) fn text_of(parts: &[SuitePart]) -> String {
+    let texts = parts.iter().filter_map(|part| match part {
+        SuitePart::Text(text) => Some(text.as_str()),
+        SuitePart::Image(_) => None,
+    });
+    texts.collect::<String>().trim().to_owned()
 }
 
 /// A suite's prompt as a user's turn. Images that come before all text are put

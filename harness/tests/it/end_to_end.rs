@@ -469,3 +469,57 @@ fn drawn_suites_are_asked_like_any_others() {
     place.run("out", &[]).ok();
     assert_eq!(place.records("out").len(), records.len());
 }
+
+#[test]
+fn a_run_can_ask_without_images_and_show_what_it_asked() {
+    let place = Place::new(&format!(
+        "about: blind\nmodels: [{{model: {}, resolutions: [64, 128]}}]\nthreads: 1
+quality:
+  max_new_tokens: 3
+  context: 512
+  blind: true
+  gallery: 2
+  suites:
+    - {{suite: docvqa, data: 'synth:3'}}
+    - {{suite: seedbench, data: 'synth:3'}}
+",
+        arg(&fixture("tiny-fastvlm"))
+    ));
+    place.run("out", &[]).ok();
+    let records = place.records("out");
+    let blind: Vec<&Value> = of_kind(&records, "sample")
+        .into_iter()
+        .filter(|record| record["case"].as_str().unwrap().ends_with("/blind"))
+        .collect();
+    assert_eq!(
+        blind.len(),
+        6,
+        "three of each suite, once whatever the resolutions"
+    );
+    for record in blind {
+        assert_eq!(record["outcome"]["tokens"]["visual"], 0, "{record}");
+    }
+    for facts in of_kind(&records, "case") {
+        let blind = facts["case"].as_str().unwrap().ends_with("/blind");
+        assert_eq!(facts["labels"]["blind"].as_bool().unwrap_or(false), blind);
+        assert_eq!(facts["visual_tokens"].is_null(), blind, "{facts}");
+    }
+    let exhibits = of_kind(&records, "exhibit");
+    assert_eq!(exhibits.len(), 4, "two of each suite, recorded once");
+    let gallery = fs::read_to_string(place.path("out/gallery.md")).unwrap();
+    for exhibit in exhibits {
+        let image = exhibit["images"][0].as_str().unwrap();
+        let bytes = fs::read(place.path("out").join(image)).unwrap();
+        assert_eq!(&bytes[1..4], b"PNG");
+        assert!(gallery.contains(image), "{gallery}");
+        for line in exhibit["question"].as_str().unwrap().lines() {
+            assert!(gallery.contains(line), "{gallery}");
+        }
+    }
+    let rows = |what: &str| gallery.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((rows("| 128 px |"), rows("| image withheld |")), (4, 4));
+    assert!(place.report("out").contains("(gallery.md)"));
+    // Given again, nothing is recorded twice.
+    place.run("out", &[]).ok();
+    assert_eq!(place.records("out").len(), records.len());
+}

@@ -123,7 +123,7 @@ impl ParetoPlot {
             .map(|p| (p.point.ttft_ms, p.point.accuracy))
             .collect();
         let reference = reference(report, source, &placed);
-        let caption = caption(source, &placed, &missing, reference.as_ref());
+        let caption = caption(report, source, &placed, &missing, reference.as_ref());
         let mut encoders: Vec<String> = Vec::new();
         for (_, facts) in &timed {
             let name = encoder_name(&facts.labels, source);
@@ -159,19 +159,14 @@ fn place<'a>(
             let found = report.published_accuracy(summary, series)?;
             (found.value, None, Some(found))
         }
-        AccuracySource::Measured { suite, profile } => {
-            let scored = report.measured_accuracy(summary, suite, profile)?;
-            let accuracy = scored.accuracy.as_ref()?;
+        AccuracySource::Measured { .. } | AccuracySource::Mean => {
+            let (mean, interval) = report.measured(summary, source)?;
             let percent = |interval: Interval| Interval {
                 low: 100.0 * interval.low,
                 high: 100.0 * interval.high,
                 ..interval
             };
-            (
-                100.0 * accuracy.mean(),
-                accuracy.interval().map(percent),
-                None,
-            )
+            (100.0 * mean, interval.map(percent), None)
         }
     };
     let ttft = summary.figure(Figure::TtftPaper)?;
@@ -197,7 +192,7 @@ fn place<'a>(
 fn encoder_name<'a>(labels: &'a Labels, source: AccuracySource<'a>) -> &'a str {
     match source {
         AccuracySource::Published(series) => series.canonical(&labels.encoder),
-        AccuracySource::Measured { .. } => &labels.encoder,
+        AccuracySource::Measured { .. } | AccuracySource::Mean => &labels.encoder,
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn title(source: AccuracySource<'_>) -> String {
                 series.metric.as_deref().unwrap_or("accuracy")
             )
         }
+        AccuracySource::Mean => "mean of all suites (measured)".to_owned(),
         AccuracySource::Measured { suite, .. } => format!("{suite} (measured)"),
     };
     format!("{accuracy} against time to first token")
@@ -30,6 +31,7 @@ pub(super) fn y_title(source: AccuracySource<'_>) -> String {
                 _ => format!("{metric}, published (%)"),
             }
         }
+        AccuracySource::Mean => "mean of all suites, measured (%)".to_owned(),
         AccuracySource::Measured { suite, profile } => {
             format!("{suite}, profile {profile}, measured (%)")
         }
@@ -59,7 +61,7 @@ fn decoders<'a>(source: AccuracySource<'a>, placed: &'a [Placed<'_>]) -> Vec<&'a
         .filter_map(|placed| placed.facts.labels.decoder.as_deref())
         .map(|decoder| match source {
             AccuracySource::Published(series) => series.canonical(decoder),
-            AccuracySource::Measured { .. } => decoder,
+            AccuracySource::Measured { .. } | AccuracySource::Mean => decoder,
         })
         .collect();
     distinct.into_iter().collect()
@@ -96,6 +98,7 @@ pub(super) fn subtitle(report: &Report, placed: &[Placed<'_>]) -> String {
 }
 
 pub(super) fn caption(
+    report: &Report,
     source: AccuracySource<'_>,
     placed: &[Placed<'_>],
     missing: &[String],
@@ -127,6 +130,19 @@ pub(super) fn caption(
                 ));
             }
         }
+        AccuracySource::Mean => {
+            let of = report
+                .accuracy_sources()
+                .into_iter()
+                .filter_map(|source| match source {
+                    AccuracySource::Measured { suite, profile } => {
+                        Some(format!("{suite} ({profile})"))
+                    }
+                    _ => None,
+                });
+            let of = of.collect::<Vec<_>>().join(", ");
+            lines.push(format!("Mean of {of}; bars are 95% intervals."));
+        }
         AccuracySource::Measured { suite, profile } => {
             lines.push(format!(
                 "{suite} scored with profile {profile}; bars are 95% intervals."
@@ -142,6 +158,10 @@ pub(super) fn caption(
         ));
     }
     lines.push(times);
+    let blind = blind(report, source, placed);
+    if !blind.is_empty() {
+        lines.push(format!("With the image withheld: {blind}."));
+    }
     if !missing.is_empty() {
         lines.push(format!(
             "Not drawn, no accuracy known: {}.",
@@ -149,6 +169,20 @@ pub(super) fn caption(
         ));
     }
     lines
+}
+
+/// What the placed models score without seeing, each once.
+fn blind(report: &Report, source: AccuracySource<'_>, placed: &[Placed<'_>]) -> String {
+    let mut found: Vec<String> = Vec::new();
+    for placed in placed {
+        if let Some(score) = report.blind(placed.summary, source) {
+            let entry = format!("{} {:.1} %", placed.facts.labels.encoder, 100.0 * score);
+            if !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+    }
+    found.join(", ")
 }
 
 /// Distinct sources in order of appearance.

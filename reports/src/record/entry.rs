@@ -18,6 +18,8 @@ pub enum Record {
     Sample(SampleRecord),
     /// How a case ended.
     CaseEnd(CaseEnd),
+    /// A sample that the gallery shows.
+    Exhibit(Exhibit),
     /// Published figures that the report compares with, copied so that the folder stands alone.
     Published(Series),
     /// A kind that this tool does not know; kept in the file, ignored by readers.
@@ -85,6 +87,9 @@ pub struct Labels {
     pub precision: String,
     /// Side of the square encoder input in pixels.
     pub resolution: u32,
+    /// Whether the images were withheld: what can be guessed from the questions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
 }
 
 /// Where weights come from.
@@ -195,6 +200,30 @@ pub struct SampleRecord {
     pub sample: String,
     /// What came of it.
     pub outcome: SampleOutcome,
+}
+
+/// A sample as it was asked, for those who look at answers. Its answers are the samples' records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exhibit {
+    /// Suite id.
+    pub suite: String,
+    /// Prompt and scoring profile.
+    pub profile: String,
+    /// Sample id within the suite.
+    pub sample: String,
+    /// The prompt's text.
+    pub question: String,
+    /// Answers that count as right, each once.
+    pub references: Vec<String>,
+    /// Images, by path below the run folder.
+    pub images: Vec<String>,
+}
+
+impl Exhibit {
+    /// Suite, profile and sample.
+    pub fn key(&self) -> (&str, &str, &str) {
+        (&self.suite, &self.profile, &self.sample)
+    }
 }
 
 /// What came of a sample.

@@ -13,7 +13,7 @@ mod reader;
 mod writer;
 
 pub use entry::{
-    Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Extraction, FinishReason, Labels,
+    Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Exhibit, Extraction, FinishReason, Labels,
     LatencySample, Record, SampleOutcome, SampleRecord, Score, StageCost, StageTimes, TokenCounts,
     Used, Weights, Workload,
 };

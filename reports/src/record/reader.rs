@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    CaseEnd, CaseFacts, LatencySample, Manifest, RECORDS_FILE, Record, SampleOutcome, SampleRecord,
+    CaseEnd, CaseFacts, Exhibit, LatencySample, Manifest, RECORDS_FILE, Record, SampleOutcome,
+    SampleRecord,
 };
 use crate::{
     error::{Error, Result, io},
@@ -30,6 +31,8 @@ pub struct Run {
     pub samples: Vec<SampleRecord>,
     /// How cases ended, by case id: the outcome is the last one, the memory peak the largest.
     pub ends: BTreeMap<String, CaseEnd>,
+    /// Samples that the gallery shows; one per suite, profile and id.
+    pub exhibits: Vec<Exhibit>,
     /// Published series copied into the run, in order; one per id.
     pub published: Vec<Series>,
     /// Whether the log ends in a torn line (a run that was killed and not resumed yet).
@@ -66,6 +69,7 @@ impl Run {
             latency: Vec::new(),
             samples: Vec::new(),
             ends: BTreeMap::new(),
+            exhibits: Vec::new(),
             published: Vec::new(),
             torn,
         };
@@ -93,6 +97,15 @@ impl Run {
                         end.peak_rss_bytes = end.peak_rss_bytes.max(earlier.peak_rss_bytes);
                     }
                     run.ends.insert(end.case.clone(), end);
+                }
+                Record::Exhibit(exhibit) => {
+                    if run
+                        .exhibits
+                        .iter()
+                        .all(|known| known.key() != exhibit.key())
+                    {
+                        run.exhibits.push(exhibit);
+                    }
                 }
                 Record::Published(series) => {
                     if run.published.iter().all(|known| known.id != series.id) {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    CaseOutcome, MANIFEST_FILE, Manifest, RECORDS_FILE, Record, Run, manifest::PARTIAL_FILE,
-    reader::Log,
+    CaseOutcome, Exhibit, MANIFEST_FILE, Manifest, RECORDS_FILE, Record, Run,
+    manifest::PARTIAL_FILE, reader::Log,
 };
 use crate::error::{Error, Result, io};
 
@@ -35,6 +35,8 @@ pub struct Progress {
     pub finished: BTreeMap<String, CaseOutcome>,
     /// What is recorded of each case, ended or not.
     pub cases: BTreeMap<String, CaseProgress>,
+    /// Suite, profile and sample of the exhibits already there.
+    pub exhibits: BTreeSet<(String, String, String)>,
     /// Ids of the published series already copied.
     pub published: BTreeSet<String>,
     /// Number to give to the latency samples of this process; 0 in a new folder.
@@ -62,6 +64,10 @@ impl Progress {
 
     fn of(run: &Run) -> Self {
         let mut progress = Self {
+            exhibits: (run.exhibits.iter())
+                .map(Exhibit::key)
+                .map(|(suite, profile, sample)| (suite.into(), profile.into(), sample.into()))
+                .collect(),
             published: run.published.iter().map(|s| s.id.clone()).collect(),
             launch: run.latency.iter().map(|s| s.launch + 1).max().unwrap_or(0),
             dropped_torn_line: run.torn,

@@ -11,4 +11,4 @@ mod proportion;
 pub use order::{
     CERTIFIED_CONFIDENCE, Estimate, Interval, certified, certified_count, median_interval, quantile,
 };
-pub use proportion::{ExactSum, mean_interval, wilson};
+pub use proportion::{ExactSum, mean_interval, mean_of_means, wilson};

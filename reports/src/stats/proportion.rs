@@ -92,8 +92,7 @@ const Z: f64 = 1.959_963_984_540_054;
 /// sample variance `s^2`, unless all are alike.
 pub fn mean_interval(sum: &ExactSum, squares: &ExactSum, n: usize) -> Option<Interval> {
     let mean = sum.value() / n.max(1) as f64;
-    let mean_square = squares.value() / n.max(1) as f64;
-    let variance = (mean_square - mean * mean) * n as f64 / (n as f64 - 1.0);
+    let variance = variance(sum, squares, n);
     if n < 2 || sum.is_whole() || variance <= 0.0 {
         return wilson(mean, n);
     }
@@ -103,6 +102,39 @@ pub fn mean_interval(sum: &ExactSum, squares: &ExactSum, n: usize) -> Option<Int
         high: (mean + half).min(1.0),
         confidence: 0.95,
     })
+}
+
+/// Unbiased sample variance of `n` scores; not a number for fewer than two.
+fn variance(sum: &ExactSum, squares: &ExactSum, n: usize) -> f64 {
+    let count = n as f64;
+    let (mean, mean_square) = (sum.value() / count, squares.value() / count);
+    (mean_square - mean * mean) * count / (count - 1.0)
+}
+
+/// Mean of several means and its 95% interval, from the sums, the sums of squares and the numbers of
+/// scores: `mean +- z sqrt(sum of s_i^2 / n_i) / k`. `None` without groups, or with one of fewer than
+/// two scores.
+pub fn mean_of_means<'a>(
+    groups: impl IntoIterator<Item = (&'a ExactSum, &'a ExactSum, usize)>,
+) -> Option<(f64, Interval)> {
+    let (mut means, mut spread, mut k) = (0.0, 0.0, 0.0);
+    for (sum, squares, n) in groups {
+        if n < 2 {
+            return None;
+        }
+        means += sum.value() / n as f64;
+        spread += variance(sum, squares, n).max(0.0) / n as f64;
+        k += 1.0;
+    }
+    let (mean, half) = (means / k, Z * spread.sqrt() / k);
+    (k > 0.0).then_some((
+        mean,
+        Interval {
+            low: (mean - half).max(0.0),
+            high: (mean + half).min(1.0),
+            confidence: 0.95,
+        },
+    ))
 }
 
 /// 95% interval of the mean of `n` scores in 0..=1 (Wilson, 1927).
@@ -185,6 +217,29 @@ mod tests {
         assert_eq!(sums(&[(0, 1), (1, 1)]), wilson(0.5, 2));
         assert_eq!(sums(&[(3, 10); 4]), wilson(0.3, 4));
         assert_eq!(sums(&[]), None);
+    }
+
+    #[test]
+    fn means_of_groups_weigh_alike_and_their_variances_add() {
+        let sums = |scores: &[i64]| {
+            let (mut sum, mut squares) = (ExactSum::default(), ExactSum::default());
+            for &top in scores {
+                sum.add(score(top, 10));
+                squares.add_square(score(top, 10));
+            }
+            (sum, squares, scores.len())
+        };
+        // Unbiased variances 1/15 over 4 and 0.02 over 2.
+        let groups = [sums(&[2, 4, 6, 8]), sums(&[1, 3])];
+        let (mean, interval) = mean_of_means(groups.iter().map(|(a, b, n)| (a, b, *n))).unwrap();
+        assert!((mean - 0.35).abs() < 1e-15);
+        let half = 1.959_963_984_540_054 * (1.0_f64 / 60.0 + 0.01).sqrt() / 2.0;
+        assert!((interval.high - 0.35 - half).abs() < 1e-12);
+        let single = [sums(&[2])];
+        assert_eq!(
+            mean_of_means(single.iter().map(|(a, b, n)| (a, b, *n))),
+            None
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use vlmbench_reports::{
     Error, frame,
     plot::ParetoPlot,
     published::Series,
-    record::{Record, Run, Weights},
+    record::{Exhibit, Record, Run, Weights},
     report,
     report::{AccuracySource, Report},
     summary::{Figure, summarise},
@@ -180,6 +180,69 @@ fn measured_accuracy_joins_times_of_the_same_conditions_only() {
         timed.labels.precision = "bf16".into();
     }
     assert!(ParetoPlot::new(&read(&records), source).points.is_empty());
+}
+
+#[test]
+fn suites_have_a_mean_and_a_baseline_without_images() {
+    let report = read(&suites_and_blind_records());
+    let sources = report.accuracy_sources();
+    assert_eq!(sources.len(), 3, "{sources:?}");
+    assert_eq!(sources[0], AccuracySource::Mean);
+    let plot = ParetoPlot::new(&report, AccuracySource::Mean);
+    assert_eq!(plot.points.len(), 1, "blind cases are not drawn");
+    // textvqa 59/180, docvqa all right.
+    let mean = (59.0 / 180.0 + 1.0) / 2.0;
+    assert!((plot.points[0].accuracy - 100.0 * mean).abs() < 1e-9);
+    let caption = plot.caption.join(" ");
+    assert!(
+        caption.contains("With the image withheld: fastvithd 25.0 %"),
+        "{caption}"
+    );
+    let of_suite = ParetoPlot::new(&report, sources[2]);
+    assert!((of_suite.points[0].accuracy - 100.0).abs() < 1e-9);
+    let times = table::latency(&report).to_markdown();
+    assert!(times.contains("mean of suites, measured"), "{times}");
+    // A suite that was not asked leaves no mean.
+    let mut records = suites_and_blind_records();
+    records.retain(|record| !matches!(record, Record::Sample(s) if s.case.starts_with("docvqa/fastvlm-0.5b/candle-cpu/f32/1024px")));
+    assert!(
+        ParetoPlot::new(&read(&records), AccuracySource::Mean)
+            .points
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_gallery_has_every_answer_to_its_samples() {
+    let mut records = suites_and_blind_records();
+    records.push(Record::Exhibit(Exhibit {
+        suite: "docvqa".into(),
+        profile: "lmms@0.2.2".into(),
+        sample: "q1".into(),
+        question: "What is the date?\nAnswer briefly.".into(),
+        references: vec!["B".into()],
+        images: vec!["gallery/docvqa-0-0.png".into()],
+    }));
+    let folder = tempdir().unwrap();
+    write(folder.path(), &records);
+    let files = report::report(&[folder.path()], folder.path()).unwrap();
+    let text = fs::read_to_string(files.gallery.unwrap()).unwrap();
+    for part in [
+        "<img src=\"gallery/docvqa-0-0.png\" width=\"320\">",
+        "> What is the date?  \n> Answer briefly.",
+        "Right: `B`",
+        "| fastvithd-qwen2 | 1024 px | B. Because | ✓ |",
+        "| fastvithd-qwen2 | image withheld | B. Because | ✗ |",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    // Seen from elsewhere, the image is where the run is.
+    let elsewhere = tempdir().unwrap();
+    let files = report::report(&[folder.path()], elsewhere.path()).unwrap();
+    let text = fs::read_to_string(files.gallery.unwrap()).unwrap();
+    let whole = folder.path().join("gallery/docvqa-0-0.png");
+    assert!(text.contains(whole.to_str().unwrap()), "{text}");
+    assert!(files.pictures.len() > 1);
 }
 
 /// The picture of the quickstart with the precision of case `n` changed by `precision`.

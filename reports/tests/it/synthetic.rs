@@ -70,6 +70,7 @@ pub fn facts(encoder: &str, resolution: u32, visual_tokens: u32) -> CaseFacts {
             device: "cpu".into(),
             precision: "f32".into(),
             resolution,
+            blind: false,
         },
         weights: Weights::Seeded { seed: 7 },
         visual_tokens: Some(visual_tokens),
@@ -245,6 +246,40 @@ pub fn scored_records() -> Vec<Record> {
         },
     }));
     records.push(end(&scored.case, CaseOutcome::Ok));
+    records
+}
+
+/// The same with a second suite, on which both answers are right, and a pass over each without images, where one answer of four is.
+pub fn suites_and_blind_records() -> Vec<Record> {
+    let mut records = scored_records();
+    let first = records.iter().find_map(|record| match record {
+        Record::Case(facts) if facts.labels.suite.is_some() => Some(facts.clone()),
+        _ => None,
+    });
+    let first = first.unwrap();
+    for (suite, blind, scores) in [
+        ("docvqa", false, &[1, 1][..]),
+        ("textvqa", true, &[0, 1, 0, 0]),
+        ("docvqa", true, &[0, 0, 0, 1]),
+    ] {
+        let mut facts = first.clone();
+        facts.case = format!(
+            "{suite}/fastvlm-0.5b/candle-cpu/f32/{}",
+            if blind { "blind" } else { "1024px" }
+        );
+        facts.labels.suite = Some(suite.into());
+        facts.labels.blind = blind;
+        records.push(Record::Case(facts.clone()));
+        for (index, right) in scores.iter().enumerate() {
+            records.push(Record::Sample(answered(
+                &facts.case,
+                &format!("q{index}"),
+                *right,
+                1,
+            )));
+        }
+        records.push(end(&facts.case, CaseOutcome::Ok));
+    }
     records
 }
 
