@@ -26,7 +26,7 @@ pub struct Args {
     /// Parquet file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Also write where every character and object stands, as JSON lines, for training encoders
+    /// Also write where every character and object stands and what else could be asked, as JSON lines, for training
     #[arg(long, value_name = "FILE")]
     pub places: Option<PathBuf>,
     /// Output format

@@ -116,6 +116,28 @@ struct Picture {
     readings: Vec<Reading>,
     /// Things by name, with the pixel of their middle.
     objects: Vec<(String, f32, f32)>,
+    /// Questions that can be asked about it, for those who train.
+    asks: Vec<Ask>,
+}
+
+/// A question that is not in the data set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Ask {
+    question: String,
+    /// In words, or the letter of a choice.
+    answer: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<String>,
+}
+
+impl Ask {
+    fn open(question: String, answer: String) -> Self {
+        Self {
+            question,
+            answer,
+            choices: Vec::new(),
+        }
+    }
 }
 
 /// A finished row.
@@ -209,7 +231,8 @@ impl Sampled for scenes::Scene {
 }
 
 /// Draws a data set into a parquet file; with `places` also writes where every
-/// character and object stands, a JSON object a row, for those who train encoders.
+/// character and object stands and what else could be asked, a JSON object a
+/// row, for those who train.
 pub fn synthesize(
     request: &SynthRequest,
     out: &Path,
@@ -320,7 +343,8 @@ fn cannot_write(path: &Path, source: std::io::Error) -> SuiteError {
 }
 
 /// A line of the file beside: id, side lengths, each text with its size and the
-/// centres of its characters, each object with its centre, in tenths of a pixel.
+/// centres of its characters, each object with its centre, in tenths of a pixel;
+/// and more questions.
 fn write_places<S: Sampled>(to: &mut impl Write, item: &Item<S>) -> std::io::Result<()> {
     #[derive(Serialize)]
     struct Text<'a> {
@@ -342,6 +366,7 @@ fn write_places<S: Sampled>(to: &mut impl Write, item: &Item<S>) -> std::io::Res
         height: usize,
         texts: Vec<Text<'a>>,
         objects: Vec<Object<'a>>,
+        asks: &'a [Ask],
     }
     let tenths = |v: f32| (v * 10.0).round() as i32;
     let picture = item.sample.picture();
@@ -368,6 +393,7 @@ fn write_places<S: Sampled>(to: &mut impl Write, item: &Item<S>) -> std::io::Res
                 y: tenths(*y),
             })
             .collect(),
+        asks: &picture.asks,
     };
     serde_json::to_writer(&mut *to, &row)?;
     to.write_all(b"\n")

@@ -6,7 +6,7 @@ use super::dice::Dice;
 use super::lettering::{Face, Line};
 use super::palette::near;
 use super::words::Words;
-use super::{Picture, Split};
+use super::{Ask, Picture, Split};
 
 /// Longer side of a page in pixels.
 const HEIGHT: usize = 512;
@@ -137,6 +137,7 @@ impl Sheet {
                 canvas,
                 readings: Vec::new(),
                 objects: Vec::new(),
+                asks: Vec::new(),
             },
             face,
             ink,
@@ -252,12 +253,24 @@ fn about(label: &str, dice: &mut Dice) -> String {
     }
 }
 
+/// Asks about every field.
+fn ask_all(dice: &mut Dice, picture: &mut Picture, pairs: &[(&'static str, String)]) {
+    for (label, text) in pairs {
+        picture
+            .asks
+            .push(Ask::open(about(label, dice), text.clone()));
+    }
+}
+
 fn form(dice: &mut Dice, split: Split, mut sheet: Sheet, most: usize) -> Page {
     let pairs = fields(dice, split, &mut sheet, most);
     let (label, text) = dice.pick(&pairs).clone();
+    let question = about(label, dice);
+    // Thrown last, so that the data set is the same with and without them.
+    ask_all(dice, &mut sheet.picture, &pairs);
     Page {
         picture: sheet.picture,
-        question: about(label, dice),
+        question,
         answers: vec![text],
         types: vec!["form"],
     }
@@ -295,6 +308,11 @@ fn invoice(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
             (about(label, dice), text)
         }
     };
+    ask_all(dice, &mut sheet.picture, &pairs);
+    for (item, price) in items {
+        let question = format!("What is the price of {item}?");
+        sheet.picture.asks.push(Ask::open(question, price));
+    }
     Page {
         picture: sheet.picture,
         question,
@@ -336,10 +354,14 @@ fn table(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
         }
         sheet.y += sheet.size * 1.7;
     }
+    let of = |name: &str, header: &str| format!("What is the {} of {name}?", header.to_lowercase());
     let (name, header, text) = dice.pick(&cells).clone();
+    let asks = cells.into_iter();
+    let asks = asks.map(|(name, header, text)| Ask::open(of(&name, header), text));
+    sheet.picture.asks = asks.collect();
     Page {
         picture: sheet.picture,
-        question: format!("What is the {} of {name}?", header.to_lowercase()),
+        question: of(&name, header),
         answers: vec![text],
         types: vec!["table/list"],
     }

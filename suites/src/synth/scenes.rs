@@ -1,12 +1,15 @@
 //! Simple scenes in the manner of SEED-Bench: coloured shapes, and four-choice
 //! questions on attributes, places, counts and relations.
 
-use super::Picture;
 use super::canvas::{Canvas, Curve, Placement, circle, polygon, rounded};
 use super::dice::Dice;
 use super::palette::{COLORS, luma, near};
+use super::{Ask, Picture};
 
 const CHOICES: usize = 4;
+pub(super) const LETTERS: [&str; CHOICES] = ["A", "B", "C", "D"];
+/// Kinds of questions.
+const KINDS: usize = 5;
 /// Places of objects along one side.
 const CELLS: usize = 4;
 const SIDES: [usize; 3] = [384, 448, 512];
@@ -130,18 +133,21 @@ fn outline(form: Form) -> Vec<Curve> {
 pub(super) fn draw(dice: &mut Dice) -> Scene {
     loop {
         let side = *dice.pick(&SIDES);
-        let kind = dice.below(5);
+        let kind = dice.below(KINDS);
         let objects = arrange(dice, side, kind == 3);
-        let asked = match kind {
-            0 => attribute(dice, &objects),
-            1 => identity(dice, &objects),
-            2 => location(dice, &objects, side as f32),
-            3 => count(dice, &objects),
-            _ => relation(dice, &objects),
-        };
-        if let Some(asked) = asked {
+        if let Some(asked) = ask(dice, &objects, side, kind) {
             return finish(dice, side, &objects, asked);
         }
+    }
+}
+
+fn ask(dice: &mut Dice, objects: &[Object], side: usize, kind: usize) -> Option<Asked> {
+    match kind {
+        0 => attribute(dice, objects),
+        1 => identity(dice, objects),
+        2 => location(dice, objects, side as f32),
+        3 => count(dice, objects),
+        _ => relation(dice, objects),
     }
 }
 
@@ -314,6 +320,24 @@ fn finish(dice: &mut Dice, side: usize, objects: &[Object], asked: Asked) -> Sce
     let mut choices = asked.choices;
     dice.shuffle(&mut choices);
     let answer = choices.iter().position(|choice| *choice == right);
+    // Thrown last, so that the data set is the same with and without them.
+    let mut asks: Vec<Ask> = Vec::new();
+    for throw in 0..2 * KINDS {
+        let Some(mut asked) = ask(dice, objects, side, throw % KINDS) else {
+            continue;
+        };
+        if asks.iter().any(|known| known.question == asked.question) {
+            continue;
+        }
+        let right = asked.choices[0].clone();
+        dice.shuffle(&mut asked.choices);
+        let at = asked.choices.iter().position(|choice| *choice == right);
+        asks.push(Ask {
+            question: asked.question,
+            answer: LETTERS[at.expect("it is among them")].to_owned(),
+            choices: asked.choices,
+        });
+    }
     Scene {
         picture: Picture {
             canvas,
@@ -322,6 +346,7 @@ fn finish(dice: &mut Dice, side: usize, objects: &[Object], asked: Asked) -> Sce
                 .iter()
                 .map(|object| (object.name(), object.x, object.y))
                 .collect(),
+            asks,
         },
         question: asked.question,
         choices: choices.try_into().expect("four choices"),

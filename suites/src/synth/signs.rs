@@ -6,7 +6,7 @@ use super::dice::Dice;
 use super::lettering::{Face, Line, Reading};
 use super::palette::{COLORS, ink, near};
 use super::words::{Words, capitalized};
-use super::{Picture, Split};
+use super::{Ask, Picture, Split};
 
 /// Annotators of a question.
 const ANNOTATORS: usize = 10;
@@ -67,16 +67,18 @@ pub(super) fn draw(dice: &mut Dice, split: Split) -> Signs {
         readings.push(hang(dice, &mut canvas, sign, middle, room));
     }
     let asked = dice.below(count);
-    let place = match (beside, asked) {
-        _ if count == 1 => None,
-        (true, 0) => Some("on the left"),
-        (true, n) if n + 1 == count => Some("on the right"),
-        (false, 0) => Some("at the top"),
-        (false, n) if n + 1 == count => Some("at the bottom"),
-        _ => Some("in the middle"),
-    };
-    let question = ask(dice, &signs[asked], place);
+    let question = ask(dice, &signs[asked], place(count, beside, asked));
     let answers = annotate(dice, &signs[asked].text.to_lowercase());
+    // Thrown last, so that the data set is the same with and without them.
+    let mut asks: Vec<Ask> = Vec::new();
+    for (index, sign) in signs.iter().enumerate() {
+        for _ in 0..2 {
+            let question = ask(dice, sign, place(count, beside, index));
+            if asks.iter().all(|known| known.question != question) {
+                asks.push(Ask::open(question, sign.text.to_lowercase()));
+            }
+        }
+    }
     Signs {
         words: readings
             .iter()
@@ -86,6 +88,7 @@ pub(super) fn draw(dice: &mut Dice, split: Split) -> Signs {
             canvas,
             readings,
             objects: Vec::new(),
+            asks,
         },
         question,
         answers,
@@ -94,6 +97,18 @@ pub(super) fn draw(dice: &mut Dice, split: Split) -> Signs {
         } else {
             vec!["Sign", "Billboard"]
         },
+    }
+}
+
+/// Where sign `index` of `count` is; nowhere in particular if it is alone.
+fn place(count: usize, beside: bool, index: usize) -> Option<&'static str> {
+    match (beside, index) {
+        _ if count == 1 => None,
+        (true, 0) => Some("on the left"),
+        (true, n) if n + 1 == count => Some("on the right"),
+        (false, 0) => Some("at the top"),
+        (false, n) if n + 1 == count => Some("at the bottom"),
+        _ => Some("in the middle"),
     }
 }
 

@@ -5,7 +5,7 @@ use polars::prelude::*;
 
 use super::Item;
 use super::pages::Page;
-use super::scenes::Scene;
+use super::scenes::{LETTERS, Scene};
 use super::signs::Signs;
 
 /// Columns of TextVQA.
@@ -119,7 +119,7 @@ pub(super) fn seedbench(items: &[Item<Scene>]) -> PolarsResult<DataFrame> {
             items.iter().map(|item| item.sample.choices[at].clone()),
         )
     };
-    let letter = |item: &Item<Scene>| ["A", "B", "C", "D"][item.sample.answer].to_owned();
+    let letter = |item: &Item<Scene>| LETTERS[item.sample.answer].to_owned();
     let pictures = images("item", items)?;
     let lists: Vec<Series> = (0..items.len())
         .map(|row| pictures.slice(row as i64, 1))

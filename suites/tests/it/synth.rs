@@ -175,6 +175,41 @@ fn characters_are_where_the_places_say() {
 }
 
 #[test]
+fn more_questions_are_answered_by_what_is_there() {
+    let root = tempfile::tempdir().expect("a folder");
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    for suite in SYNTHETIC {
+        let mut questions = 0;
+        for row in places(root.path(), &request(suite, Split::Train, 20, 5)) {
+            let texts = row["texts"].as_array().expect("texts").iter();
+            let written: Vec<String> = texts.map(|t| text(&t["text"]).to_lowercase()).collect();
+            let objects = row["objects"].as_array().expect("objects");
+            for ask in row["asks"].as_array().expect("asks") {
+                questions += 1;
+                let (question, answer) = (text(&ask["question"]), text(&ask["answer"]));
+                if suite != "seedbench" {
+                    assert!(written.contains(&answer.to_lowercase()), "{ask} of {row}");
+                    continue;
+                }
+                let choices = ask["choices"].as_array().expect("choices");
+                let at = ["A", "B", "C", "D"]
+                    .iter()
+                    .position(|letter| *letter == answer);
+                let right = text(&choices[at.expect("a letter")]).to_lowercase();
+                if let Some(shape) = question.strip_prefix("What color is the ") {
+                    let object = format!("{right} {}", shape.trim_end_matches('?'));
+                    assert!(
+                        objects.iter().any(|o| o["name"] == object.as_str()),
+                        "{ask} of {row}"
+                    );
+                }
+            }
+        }
+        assert!(questions > 40, "{suite}: {questions}");
+    }
+}
+
+#[test]
 fn what_cannot_be_drawn_is_an_error_that_names_what_can() {
     let root = tempfile::tempdir().expect("a folder");
     let out = root.path().join("x.parquet");
