@@ -34,7 +34,7 @@ def main() -> None:
             path = data.draw(args.vlmbench, Path(scratch), suite, "validation", args.samples, 0)
             for sample in data.read(path, suite):
                 image.write_bytes(sample.png)
-                pixels, _ = data.pixels(sample.png, args.side)
+                pixels = data.whole(data.opened(sample.png), args.side).pixels
                 with torch.no_grad():
                     expected = model.visual(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255)
                     answer = model.answer(expected, [sample.prompt])[0]

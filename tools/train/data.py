@@ -2,9 +2,11 @@
 
 import io
 import json
+import math
 import random
 import subprocess
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,26 @@ from PIL import Image
 SUITES = ("textvqa", "docvqa", "seedbench")
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
-READ = "Read the text"
+READ, NEAREST, THING = "Read the text", "Read the text in the middle", "What object is in the middle"
+
+# Images a batch at each side, about the same work; how often each is drawn; shares of the suites at it. Small print is
+# mostly shown where it can be read.
+CROPS = {128: (96, 0.8, (4, 5, 2)), 256: (28, 0.2, (4, 5, 2))}
+WHOLES = {
+    128: (72, 0.15, (4, 1, 4)),
+    192: (48, 0.2, (4, 2, 4)),
+    256: (28, 0.25, (4, 4, 3)),
+    384: (14, 0.2, (3, 6, 2)),
+    512: (8, 0.2, (3, 6, 2)),
+}
+# Pictures of a suite that crops are taken from, which are kept decoded.
+KEPT = 1000
+# Questions about one picture, turn by turn.
+TURNS = 5
+# The least pixels an em that are taught, those of the beginning, and the most.
+LEGIBLE, LARGE, HUGE = 7.0, 30.0, 90.0
+# The part of a stage on crops in which words may be cut off, so that few characters are to be read.
+CUT = 0.4
 
 
 def draw(vlmbench: Path, folder: Path, suite: str, split: str, samples: int, seed: int) -> Path:
@@ -37,6 +58,8 @@ class Sample:
     png: bytes
     prompt: str
     answer: str
+    # More questions with their answers.
+    asks: list[tuple[str, str]]
     texts: list[dict]
     objects: list[dict]
 
@@ -45,35 +68,59 @@ def most_common(answers: list[str]) -> str:
     return max(answers, key=answers.count)
 
 
+def prompt(suite: str, question: str, choices: list[str]) -> str:
+    """As lmms-eval asks."""
+    if suite == "seedbench":
+        return question + "".join(f"\n{letter}. {c}" for letter, c in zip("ABCD", choices, strict=True)) + LETTER
+    # TextVQA's question goes through capitalize().
+    return (question.capitalize() if suite == "textvqa" else question) + SHORT
+
+
 def read(path: Path, suite: str) -> list[Sample]:
     places = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
     samples = []
     for row, place in zip(pq.read_table(path).to_pylist(), places, strict=True):
         image = row["image"][0] if suite == "seedbench" else row["image"]
         if suite == "seedbench":
-            choices = "".join(f"\n{letter.upper()}. {row[f'choice_{letter}']}" for letter in "abcd")
-            prompt, answer = row["question"] + choices + LETTER, row["answer"]
+            asked, answer = prompt(suite, row["question"], [row[f"choice_{letter}"] for letter in "abcd"]), row["answer"]
         else:
-            # TextVQA's question goes through capitalize() in lmms-eval.
-            question = row["question"].capitalize() if suite == "textvqa" else row["question"]
-            prompt, answer = question + SHORT, most_common(row["answers"])
-        samples.append(Sample(suite, image["bytes"], prompt, answer, place["texts"], place.get("objects", [])))
+            asked, answer = prompt(suite, row["question"], []), most_common(row["answers"])
+        asks = [(prompt(suite, ask["question"], ask.get("choices", [])), ask["answer"]) for ask in place["asks"]]
+        samples.append(Sample(suite, image["bytes"], asked, answer, asks, place["texts"], place["objects"]))
     return samples
 
 
-def pixels(png: bytes, side: int) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Padded to a black square and resized as the recipes say; with the offsets and side of the square."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
+@dataclass
+class View:
+    """What an encoder sees: a square of a picture. A pixel `x` of the picture is `(x - left) / span` of the view."""
+
+    pixels: np.ndarray
+    left: float
+    top: float
+    span: float
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Of a place in tenths of a pixel."""
+        return (x / 10 - self.left) / self.span, (y / 10 - self.top) / self.span
+
+
+def opened(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def view(image: Image.Image, left: int, top: int, span: int, side: int) -> View:
+    """A square cut out, black beyond the edges, resized to `side` pixels."""
+    cut = image.crop((left, top, left + span, top + span))
+    if span != side:
+        cut = cut.resize((side, side), Image.Resampling.BICUBIC)
+    return View(np.asarray(cut), left, top, span)
+
+
+def whole(image: Image.Image, side: int) -> View:
+    """Padded to a black square and resized as the recipes say."""
     width, height = image.size
-    square = max(width, height)
-    left, top = (square - width) // 2, (square - height) // 2
-    if width != height:
-        padded = Image.new("RGB", (square, square))
-        padded.paste(image, (left, top))
-        image = padded
-    if square != side:
-        image = image.resize((side, side), Image.Resampling.BICUBIC)
-    return np.asarray(image), (left, top, square)
+    span = max(width, height)
+    return view(image, -((span - width) // 2), -((span - height) // 2), span, side)
 
 
 COLORS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "white")
@@ -82,61 +129,149 @@ CLASSES = [" "] + [chr(code) for code in range(33, 127)] + [f"{c} {s}" for c in 
 CLASS = {c: i for i, c in enumerate(CLASSES)}
 
 
-def points(sample: Sample, frame: tuple[float, float, float], count: int, rng: random.Random):
-    """Positions in 0..1 with what stands there: characters, objects, or nothing (class 0)."""
-    left, top, square = frame
-    found = []
+def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[tuple[float, float, int]]:
+    """Positions in 0..1 with what stands there: characters and objects that can be made out, or nothing (class 0)."""
+    found, taken = [], []
+    scale = seen.pixels.shape[0] / seen.span
+
+    def add(x: float, y: float, name: str, legible: bool) -> None:
+        x, y = seen.place(x, y)
+        taken.append((x, y))
+        if legible and 0 <= x < 1 and 0 <= y < 1:
+            found.append((x, y, CLASS[name]))
+
     for text in sample.texts:
         for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
             if c != " ":
-                found.append(((x / 10 + left) / square, (y / 10 + top) / square, CLASS[c]))
+                add(x, y, c, text["size"] / 10 * scale >= LEGIBLE)
     for o in sample.objects:
-        found.append(((o["x"] / 10 + left) / square, (o["y"] / 10 + top) / square, CLASS[o["name"]]))
-    empty = count // 6
+        add(o["x"], o["y"], o["name"], True)
     rng.shuffle(found)
-    found = found[: count - empty]
-    characters = [(x, y) for x, y, _ in found]
-    for _ in range(4 * count):
-        if len(found) == count:
-            break
+    found = found[: count - count // 16]
+    for _ in range(count // 16):
         x, y = rng.random(), rng.random()
-        if all(abs(x - a) > 0.03 or abs(y - b) > 0.03 for a, b in characters):
+        if all(abs(x - a) > 0.06 or abs(y - b) > 0.06 for a, b in taken):
             found.append((x, y, 0))
     # -100 counts for nothing.
     return found + [(0.0, 0.0, -100)] * (count - len(found))
 
 
-class Batches(torch.utils.data.IterableDataset):
-    """Endless batches, each of one resolution: pixels, points, prompts and answers."""
+@dataclass
+class Word:
+    """A word somewhere in a picture; its middle, its width and the places of its characters in pixels."""
 
-    def __init__(self, samples: list[Sample], sides: dict[int, int], seed: int, count: int = 64) -> None:
-        self.samples, self.sides, self.seed, self.count = samples, sides, seed, count
+    text: str
+    x: float
+    y: float
+    width: float
+    em: float
+    xs: list[float]
+    ys: list[float]
+
+    def seen(self, view: "View") -> str:
+        """The part of it that can be read in a view."""
+        margin = 0.2 * self.em / view.span
+        places = [view.place(10 * x, 10 * y) for x, y in zip(self.xs, self.ys, strict=True)]
+        inside = [all(margin <= v <= 1 - margin for v in place) for place in places]
+        return "".join(c for c, there in zip(self.text, inside, strict=True) if there)
+
+
+def word_list(sample: Sample) -> list[Word]:
+    found = []
+    for text in sample.texts:
+        at, em = 0, text["size"] / 10
+        for part in text["text"].split(" "):
+            xs, ys = text["x"][at : at + len(part)], text["y"][at : at + len(part)]
+            at += len(part) + 1
+            if part:
+                xs, ys = [x / 10 for x in xs], [y / 10 for y in ys]
+                width = xs[-1] - xs[0] + em
+                found.append(Word(part, (xs[0] + xs[-1]) / 2, (ys[0] + ys[-1]) / 2, width, em, xs, ys))
+    return found
+
+
+def crops(
+    sample: Sample, image: Image.Image, side: int, least: float, cut: bool, many: int, rng: random.Random
+) -> list[tuple[View, str, str]]:
+    """Up to `many` squares around a word or an object, with a prompt for it and the answer."""
+    made = []
+    if sample.objects:
+        for o in rng.sample(sample.objects, min(many, len(sample.objects))):
+            span = round(max(image.size) * rng.uniform(0.3, 0.9))
+            shift = [rng.uniform(-0.06, 0.06) * span for _ in range(2)]
+            left, top = round(o["x"] / 10 + shift[0] - span / 2), round(o["y"] / 10 + shift[1] - span / 2)
+            made.append((view(image, left, top, span, side), THING, o["name"]))
+        return made
+    words = word_list(sample)
+    for word in rng.sample(words, min(many, len(words))):
+        em = math.exp(rng.uniform(math.log(least), math.log(HUGE)))
+        # No more than three times as large as drawn, and with room for all of it unless it may be cut.
+        em = min(em, 3 * word.em, math.inf if cut else 0.92 * side * word.em / word.width)
+        if em < LEGIBLE:
+            continue
+        span = max(16, round(side * word.em / em))
+        slack = word.width / 2 if cut else max(0.0, min(0.3 * word.em, 0.5 * (span - word.width)))
+        dx, dy = rng.uniform(-slack, slack), rng.uniform(-0.3, 0.3) * word.em
+        left, top = round(word.x + dx - span / 2), round(word.y + dy - span / 2)
+        seen = view(image, left, top, span, side)
+        if text := word.seen(seen):
+            made.append((seen, NEAREST, text))
+    return made
+
+
+def legible_text(sample: Sample, seen: View) -> str | None:
+    """All that is written, where that is little and can be made out."""
+    scale = seen.pixels.shape[0] / seen.span
+    text = " ".join(text["text"] for text in sample.texts)
+    fits = 0 < len(text) <= 64 and all(t["size"] / 10 * scale >= LEGIBLE for t in sample.texts)
+    return text if fits else None
+
+
+class Batches(torch.utils.data.IterableDataset):
+    """Endless batches, each of one side: pixels, points, prompts and answers.
+
+    While `progress` is below 1 they are crops, first of large print, then of smaller; later whole pictures with their
+    questions.
+    """
+
+    def __init__(self, samples: list[Sample], seed: int, batch: float, progress: Synchronized, count: int = 48) -> None:
+        self.samples = {suite: [s for s in samples if s.suite == suite] for suite in SUITES}
+        self.seed, self.batch, self.progress, self.count = seed, batch, progress, count
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
         rng = random.Random(f"{self.seed} {worker.id if worker else 0}")
-        order: list[int] = []
-        sides = list(self.sides)
+        kept: dict[tuple[str, int], Image.Image] = {}
         while True:
-            side = rng.choice(sides)
-            size = self.sides[side]
-            chosen = []
-            while len(chosen) < size:
-                if not order:
-                    order = list(range(len(self.samples)))
-                    rng.shuffle(order)
-                chosen.append(self.samples[order.pop()])
-            images, dense = [], []
-            for sample in chosen:
-                image, frame = pixels(sample.png, side)
-                images.append(image)
-                dense.append(points(sample, frame, self.count, rng))
+            done = self.progress.value
+            plan = CROPS if done < 1 else WHOLES
+            side = rng.choices(list(plan), [chance for _, chance, _ in plan.values()])[0]
+            size, _, shares = plan[side]
+            size = max(2, round(size * self.batch))
+            rows: list[tuple[Sample, View, list[tuple[str, str]]]] = []
+            while len(rows) < size:
+                suite = rng.choices(SUITES, shares)[0]
+                if done < 1:
+                    index = rng.randrange(min(KEPT, len(self.samples[suite])))
+                    sample = self.samples[suite][index]
+                    image = kept.get((suite, index)) or opened(sample.png)
+                    kept[suite, index] = image
+                    least = math.exp(math.log(LARGE) + min(1.0, done / 0.8) * math.log(LEGIBLE / LARGE))
+                    made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
+                    rows += [(sample, seen, [(asked, answer)]) for seen, asked, answer in made]
+                    continue
+                kept.clear()
+                sample = rng.choice(self.samples[suite])
+                seen = whole(opened(sample.png), side)
+                turns = rng.sample(sample.asks, min(TURNS, len(sample.asks))) or [(sample.prompt, sample.answer)]
+                text = legible_text(sample, seen) if rng.random() < 0.25 else None
+                rows.append((sample, seen, [(READ, text), *turns] if text else turns))
+            rows = rows[:size]
+            dense = [points(sample, seen, self.count, rng) for sample, seen, _ in rows]
             yield {
-                "pixels": torch.from_numpy(np.stack(images)),
+                "pixels": torch.from_numpy(np.stack([seen.pixels for _, seen, _ in rows])),
                 "points": torch.tensor([[p[:2] for p in row] for row in dense]),
                 "classes": torch.tensor([[p[2] for p in row] for row in dense]),
-                "prompts": [sample.prompt for sample in chosen],
-                "answers": [sample.answer for sample in chosen],
-                "texts": [" ".join(text["text"] for text in sample.texts) for sample in chosen],
-                "suites": [sample.suite for sample in chosen],
+                "turns": [turns for _, _, turns in rows],
+                "suites": [sample.suite for sample, _, _ in rows],
             }

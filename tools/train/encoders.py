@@ -7,10 +7,13 @@ configs/models/.
 from dataclasses import dataclass
 
 import torch
+from quick import BatchNorm, depthwise, gelu
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_DIM = 32
+# The stage at stride 16.
+MIDDLE = 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class FastVitConfig:
     @property
     def features(self) -> int:
         return int(self.dims[-1] * self.cls_ratio)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the maps that are taught."""
+        return *self.dims[MIDDLE:-1], self.features
 
     @property
     def stride(self) -> int:
@@ -46,8 +54,21 @@ class VitConfig:
         return self.hidden
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the maps that are taught."""
+        return self.hidden, self.hidden
+
+    @property
     def stride(self) -> int:
         return self.patch
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of `(b, heads, n, d)`, written out: PyTorch's fused one is slow backwards on the CPU in bf16."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    return scores.softmax(-1, dtype=q.dtype) @ v
 
 
 class ConvBn(nn.Module):
@@ -56,10 +77,11 @@ class ConvBn(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(c_out)
+        self.bn = BatchNorm(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        conv = self.conv
+        return self.bn(conv(x) if conv.groups == 1 else depthwise(x, conv.weight, conv.stride[0]))
 
     def folded(self) -> tuple[Tensor, Tensor]:
         scale = (self.bn.weight.double() / (self.bn.running_var.double() + self.bn.eps).sqrt())
@@ -83,12 +105,12 @@ class RepMixer(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(dim)
+        self.norm = BatchNorm(dim)
         self.mixer = ConvBn(dim, dim, 3, groups=dim)
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * (self.mixer(x) - self.norm(x))
+        return x + self.scale.to(x.dtype) * (self.mixer(x) - self.norm(x))
 
     def folded(self) -> tuple[Tensor, Tensor]:
         weight, bias = self.mixer.folded()
@@ -117,7 +139,7 @@ class ChannelNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, dim: int, layer_norm: bool) -> None:
         super().__init__()
-        self.norm = ChannelNorm(dim) if layer_norm else nn.BatchNorm2d(dim)
+        self.norm = ChannelNorm(dim) if layer_norm else BatchNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.1))
@@ -126,8 +148,9 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         rows = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.qkv(rows).reshape(b, h * w, 3, c // HEAD_DIM, HEAD_DIM).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
-        return x + self.scale * self.proj(mixed).transpose(1, 2).reshape(b, c, h, w)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        mixed = self.proj(mixed).transpose(1, 2).reshape(b, c, h, w)
+        return x + self.scale.to(x.dtype) * mixed.to(x.dtype)
 
 
 class ConvFfn(nn.Module):
@@ -139,7 +162,7 @@ class ConvFfn(nn.Module):
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * self.fc2(F.gelu(self.fc1(self.conv(x))))
+        return x + self.scale.to(x.dtype) * self.fc2(gelu(self.fc1(self.conv(x))))
 
 
 class Block(nn.Module):
@@ -162,7 +185,7 @@ class Downsample(nn.Module):
         self.pointwise = ConvBn(c_out, c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.pointwise(F.gelu(self.se(self.large(x)))))
+        return gelu(self.pointwise(gelu(self.se(self.large(x)))))
 
 
 class Position(nn.Module):
@@ -173,7 +196,7 @@ class Position(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 7, 1, 3, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x)
+        return x + depthwise(x, self.conv.weight, 1) + self.conv.bias[:, None, None].to(x.dtype)
 
 
 class FastVit(nn.Module):
@@ -203,13 +226,20 @@ class FastVit(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """The maps from stride 16 on; the last one is the output."""
         x = pixels.contiguous(memory_format=torch.channels_last)
         for conv in self.stem:
-            x = F.gelu(conv(x))
-        for stage in self.stages:
+            x = gelu(conv(x))
+        maps = []
+        for i, stage in enumerate(self.stages):
             x = stage(x)
-        return F.gelu(self.se(self.final(x)))
+            if MIDDLE <= i < len(self.stages) - 1:
+                maps.append(x)
+        return [*maps, gelu(self.se(self.final(x)))]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.maps(pixels)[-1]
 
 
 class VitLayer(nn.Module):
@@ -224,7 +254,7 @@ class VitLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
+        x = x + self.proj(attend(q, k, v).transpose(1, 2).reshape(b, n, d))
         hidden = self.fc1(self.norm2(x))
         return x + self.fc2(hidden * torch.sigmoid(1.702 * hidden))
 
@@ -251,22 +281,32 @@ class Vit(nn.Module):
         table = F.interpolate(table.float(), size=(wanted, wanted), mode="bicubic", align_corners=False)
         return torch.cat([self.positions[:1], table.permute(0, 2, 3, 1).reshape(wanted * wanted, -1)])
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """The map after half of the layers and the output, both at stride 16."""
         b, _, side, _ = pixels.shape
-        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        # As a product: rows of pixels of a patch.
+        p, n = self.config.patch, side // self.config.patch
+        rows = pixels.reshape(b, 3, n, p, n, p).permute(0, 2, 4, 1, 3, 5).reshape(b, n * n, 3 * p * p)
+        x = F.linear(rows, self.patch.weight.flatten(1))
         x = torch.cat([self.cls.expand(b, 1, -1).to(x.dtype), x], 1) + self.table(side)
         x = self.pre_norm(x)
-        for layer in self.layers:
-            x = layer(x)
         wanted = side // self.config.patch
-        return x[:, 1:].transpose(1, 2).reshape(b, -1, wanted, wanted)
+        maps = []
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i + 1 in (len(self.layers) // 2, len(self.layers)):
+                maps.append(x[:, 1:].transpose(1, 2).reshape(b, -1, wanted, wanted))
+        return maps
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.maps(pixels)[-1]
 
 
 ENCODERS = {
     # FastViTHD in small: five stages, stride 64.
     "fastvithd": FastVitConfig(
         layers=(1, 2, 3, 1, 1),
-        dims=(32, 64, 128, 256, 256),
+        dims=(16, 32, 128, 256, 256),
         ratio=4.0,
         attention=(False, False, False, True, True),
         squeeze=(False,) * 5,
@@ -276,14 +316,14 @@ ENCODERS = {
     # FastViT (MCi) in small: four stages, stride 32.
     "fastvit": FastVitConfig(
         layers=(1, 2, 4, 2),
-        dims=(40, 80, 160, 320),
+        dims=(32, 64, 128, 256),
         ratio=3.0,
         attention=(False, False, False, True),
         squeeze=(False, False, True, True),
         layer_norm=False,
         cls_ratio=2.0,
     ),
-    "vit": VitConfig(hidden=192, layers=5, heads=6, mlp=768, patch=16, image=512),
+    "vit": VitConfig(hidden=192, layers=4, heads=6, mlp=768, patch=16, image=512),
 }
 
 

@@ -30,15 +30,17 @@ def decoder_numbers(vocab: int) -> dict:
 
 
 class Reader(nn.Module):
-    """What stands at a position, from the one visual token whose cell it lies in.
+    """What stands at a position: from the one visual token in whose cell it lies, or from between the nearest four.
 
-    The encoder is trained to put into a token all that is written in its cell, and where; a decoder can then spell it.
+    From one token, the encoder has to put into it all that is written in its cell, and where; a decoder can then spell
+    it. Between tokens is quicker to learn, for earlier maps.
     """
 
     BANDS = 6
 
-    def __init__(self, features: int, classes: int, width: int = 256) -> None:
+    def __init__(self, features: int, classes: int, between: bool, width: int = 256) -> None:
         super().__init__()
+        self.between = between
         self.content = nn.Linear(features, width)
         self.place = nn.Linear(4 * self.BANDS, width)
         self.mix = nn.Linear(width, width)
@@ -50,10 +52,15 @@ class Reader(nn.Module):
         b, c, h, w = features.shape
         scaled = points * points.new_tensor([w, h])
         cell = scaled.floor().clamp(max=w - 1).clamp(min=0)
+        if self.between:
+            grid = (points * 2 - 1)[:, None].to(features.dtype)
+            found = F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)
+            tokens = self.content(found[:, :, 0].transpose(1, 2))
+        else:
+            index = (cell[..., 1] * w + cell[..., 0]).long()
+            tokens = self.content(features.flatten(2).transpose(1, 2))
+            tokens = tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
         offset = scaled - cell - 0.5
-        index = (cell[..., 1] * w + cell[..., 0]).long()
-        tokens = self.content(features.flatten(2).transpose(1, 2))
-        tokens = tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
         angles = offset[..., None] * (math.pi * 2.0 ** torch.arange(self.BANDS, device=points.device) / 2)
         bands = torch.cat([angles.sin(), angles.cos()], -1).flatten(2)
         hidden = F.gelu(tokens + self.place(bands))
@@ -72,7 +79,8 @@ class Vlm(nn.Module):
         self.projector = nn.Sequential(
             nn.Linear(self.encoder.config.features, width), nn.GELU(), nn.Linear(width, width)
         )
-        self.decoder = Qwen2ForCausalLM(Qwen2Config(**numbers))
+        # Written out, attention is quicker backwards on the CPU in bf16.
+        self.decoder = Qwen2ForCausalLM(Qwen2Config(**numbers, attn_implementation="eager"))
         self.words = words
         self.eos = words.token_to_id(vocabulary.END)
         self.before = self.tokens(vocabulary.BEFORE_IMAGE)
@@ -87,25 +95,34 @@ class Vlm(nn.Module):
     def visual(self, pixels: Tensor) -> Tensor:
         return self.encoder(pixels)
 
-    def batch(self, prompts: list[str], answers: list[str] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Padded ids, targets (the answers only) and mask; prompts alone are padded on the left."""
-        rows, targets = [], []
-        for i, prompt in enumerate(prompts):
-            ids = self.tokens("\n" + prompt + vocabulary.AFTER_TURN)
-            answer = []
-            if answers is not None:
-                answer = self.tokens(answers[i]) + [self.eos]
-            rows.append(ids + answer)
-            targets.append([IGNORED] * len(ids) + answer)
+    def batch(self, conversations: list[list[tuple[str, str]]], asking: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Padded ids, targets (the answers only), the number of each target's turn, and mask.
+
+        When `asking`, the last answer is left out, nothing is a target, and padding is on the left.
+        """
+        rows, targets, numbers = [], [], []
+        for conversation in conversations:
+            ids, wanted, turn_of = [], [], []
+            for number, (prompt, answer) in enumerate(conversation):
+                text = (vocabulary.BETWEEN_TURNS if number else "\n") + prompt + vocabulary.AFTER_TURN
+                question, said = self.tokens(text), self.tokens(answer) + [self.eos]
+                if asking and number + 1 == len(conversation):
+                    said = []
+                ids += question + said
+                wanted += [IGNORED] * len(question) + (said if not asking else [IGNORED] * len(said))
+                turn_of += [number] * (len(question) + len(said))
+            rows.append(ids)
+            targets.append(wanted)
+            numbers.append(turn_of)
         longest = max(map(len, rows))
-        left = answers is None
 
         def padded(all_rows: list[list[int]], fill: int) -> Tensor:
             more = [[fill] * (longest - len(row)) for row in all_rows]
-            joined = [m + row if left else row + m for m, row in zip(more, all_rows, strict=True)]
+            joined = [m + row if asking else row + m for m, row in zip(more, all_rows, strict=True)]
             return torch.tensor(joined, device=self.device)
 
-        return padded(rows, 0), padded(targets, IGNORED), padded([[1] * len(row) for row in rows], 0)
+        mask = padded([[1] * len(row) for row in rows], 0)
+        return padded(rows, 0), padded(targets, IGNORED), padded(numbers, 0), mask
 
     def inputs(self, features: Tensor | None, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         text = self.decoder.model.embed_tokens(ids)
@@ -117,22 +134,28 @@ class Vlm(nn.Module):
         ones = mask.new_ones((len(ids), ahead))
         return torch.cat([*parts, text], 1), torch.cat([ones, mask], 1)
 
-    def loss(self, features: Tensor | None, prompts: list[str], answers: list[str]) -> Tensor:
-        ids, targets, mask = self.batch(prompts, answers)
+    def loss(self, features: Tensor | None, conversations: list[list[tuple[str, str]]]) -> tuple[Tensor, list[list[bool]]]:
+        """Of every token of the answers, and which answers are right as a whole."""
+        ids, targets, numbers, mask = self.batch(conversations, asking=False)
         embeds, mask = self.inputs(features, ids, mask)
         hidden = self.decoder.model(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         hidden = hidden[:, -ids.shape[1] : -1]
-        wanted = targets[:, 1:]
+        wanted, numbers = targets[:, 1:], numbers[:, 1:]
         chosen = wanted != IGNORED
         logits = self.decoder.lm_head(hidden[chosen])
-        return F.cross_entropy(logits.float(), wanted[chosen])
+        wrong = torch.zeros(len(ids), max(map(len, conversations)), device=ids.device)
+        rows = chosen.nonzero()[:, 0]
+        missed = (logits.argmax(-1) != wanted[chosen]).float()
+        wrong.index_put_((rows, numbers[chosen]), missed, accumulate=True)
+        right = [[w == 0 for w in row[: len(c)]] for row, c in zip(wrong.tolist(), conversations, strict=True)]
+        return F.cross_entropy(logits.float(), wanted[chosen], reduction="none"), right
 
     @torch.no_grad()
     def answer(self, features: Tensor | None, prompts: list[str], most: int = 24) -> list[str]:
         """Greedy answers."""
         said = []
         for i, prompt in enumerate(prompts):
-            ids, _, mask = self.batch([prompt], None)
+            ids, _, _, mask = self.batch([[(prompt, "")]], asking=True)
             one = None if features is None else features[i : i + 1]
             embeds, _ = self.inputs(one, ids, mask)
             tokens: list[int] = []

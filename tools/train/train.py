@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import data
 import torch
 import words
 from models import Reader, Vlm
+from quick import kernels
 from torch.nn import functional as F
 
-# Images a step at each resolution: about the same work.
-SIDES = {128: 96, 192: 64, 256: 40, 384: 20, 512: 12}
+# One step in so many has its pictures withheld from the decoder.
+BLIND = 16
+# Batches over which the statistics of batch norms are averaged at the end.
+SETTLING = 80
 
 
 def settings() -> argparse.Namespace:
@@ -23,10 +27,10 @@ def settings() -> argparse.Namespace:
     parser.add_argument("model", choices=("vit", "fastvit", "fastvithd"))
     parser.add_argument("--vlmbench", type=Path, required=True, help="the program, which draws the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for data, state and curves")
-    parser.add_argument("--samples", type=int, default=12000, help="training samples a suite")
-    parser.add_argument("--read-minutes", type=float, default=60, help="encoder alone, dense supervision")
-    parser.add_argument("--align-minutes", type=float, default=5, help="projector alone")
-    parser.add_argument("--tune-minutes", type=float, default=60, help="everything")
+    parser.add_argument("--samples", type=int, default=8000, help="training samples a suite")
+    parser.add_argument("--read-minutes", type=float, default=45, help="encoder alone, on crops")
+    parser.add_argument("--spell-minutes", type=float, default=30, help="projector and decoder, on crops")
+    parser.add_argument("--tune-minutes", type=float, default=60, help="everything, whole pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode pictures")
@@ -37,7 +41,7 @@ def settings() -> argparse.Namespace:
 class Training:
     """Model, optimiser and clock of a run that can be interrupted."""
 
-    STAGES = ("read", "align", "tune")
+    STAGES = ("read", "spell", "tune")
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
@@ -47,9 +51,14 @@ class Training:
         made = words.build(tokenizer)
         self.model = Vlm(args.model, made, words.vocabulary(tokenizer)).to(args.device)
         self.model.encoder.to(memory_format=torch.channels_last)
-        self.reader = Reader(self.model.encoder.config.features, len(data.CLASSES)).to(args.device)
+        widths = self.model.encoder.config.widths
+        last = len(widths) - 1
+        readers = [Reader(width, len(data.CLASSES), between=i < last) for i, width in enumerate(widths)]
+        self.reader = torch.nn.ModuleList(readers).to(args.device)
         self.stage, self.spent, self.step = 0, 0.0, 0
         self.optimizer = self.new_optimizer()
+        # Of the stage, for the processes that draw batches; 1 in the last one.
+        self.progress = multiprocessing.Value("d", 0.0)
         self.state = args.out / "state.pt"
         if self.state.exists():
             saved = torch.load(self.state, weights_only=True, map_location=args.device)
@@ -66,7 +75,8 @@ class Training:
     def new_optimizer(self) -> torch.optim.Optimizer:
         parts = {
             "read": [self.model.encoder, self.reader],
-            "align": [self.model.projector],
+            # Only now: a decoder that has seen features which say nothing learns to do without them, and stays so.
+            "spell": [self.model.projector, self.model.decoder],
             "tune": [self.model, self.reader],
         }[self.STAGES[self.stage]]
         decayed, others = [], []
@@ -74,7 +84,7 @@ class Training:
             for parameter in part.parameters():
                 (decayed if parameter.ndim > 1 else others).append(parameter)
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98))
+        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
 
     def save(self) -> None:
         saved = {
@@ -94,7 +104,10 @@ class Training:
         """Warm-up, then a cosine down to a twentieth, over the stage's time."""
         done = min(1.0, self.spent / (60 * self.minutes()))
         warm = min(1.0, (self.step + 1) / 200)
-        peak = {"read": 2e-3, "align": 1e-3, "tune": 1e-3}[self.STAGES[self.stage]]
+        stage = self.STAGES[self.stage]
+        peak = {"read": 2e-3, "spell": 1.5e-3, "tune": 1e-3}[stage]
+        # A transformer without convolutions does not bear as much.
+        peak *= 0.5 if self.args.model == "vit" and stage == "read" else 1.0
         return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item()))
 
     def log(self, **facts: object) -> None:
@@ -107,22 +120,43 @@ class Training:
         stage = self.STAGES[self.stage]
         device = self.args.device
         pixels = batch["pixels"].to(device).permute(0, 3, 1, 2).float() / 255
-        # On the CPU bf16 saves no time: depthwise convolutions are slower backwards.
-        half = torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
-        with half, torch.set_grad_enabled(stage != "align"):
-            features = self.model.visual(pixels)
-        features = features.float()
+        # On the CPU bf16 saves time only with our own kernels.
+        half = torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or kernels() is not None)
         found = {}
-        if stage != "align":
-            scores = self.reader(features, batch["points"].to(device)).flatten(0, 1)
-            classes = batch["classes"].to(device).flatten()
-            found["read"] = F.cross_entropy(scores, classes, ignore_index=-100)
-            known = (classes >= 0) & (classes != 0)
-            found["right"] = (scores.argmax(1) == classes)[known].float().mean().detach()
-        if stage != "read":
-            with half:
-                found["answer"] = self.model.loss(features, batch["prompts"], batch["answers"])
-        return found
+        with half:
+            with torch.set_grad_enabled(stage != "spell"):
+                maps = self.model.encoder.maps(pixels)
+            if stage != "spell":
+                places, classes = batch["points"].to(device), batch["classes"].to(device).flatten()
+                known = classes > 0
+                for i, (reader, seen) in enumerate(zip(self.reader, maps, strict=True)):
+                    scores = reader(seen, places).flatten(0, 1).float()
+                    found[f"read{i}"] = F.cross_entropy(scores, classes, ignore_index=-100)
+                    found[f"read{i} right"] = (scores.argmax(1) == classes)[known].float().mean().detach()
+            if stage == "read":
+                return found
+            # Some questions come without their picture, so that what is answered without one can be measured.
+            blind = stage == "tune" and self.step % BLIND == 0
+            loss, right = self.model.loss(None if blind else maps[-1], batch["turns"])
+        found["answer"] = loss.mean()
+        if blind:
+            return found | {"blind": loss.mean().detach()}
+        for suite, turns, row in zip(batch["suites"], batch["turns"], right, strict=True):
+            for (prompt, _), hit in zip(turns, row, strict=True):
+                name = "read" if prompt in (data.READ, data.NEAREST, data.THING) else suite
+                found.setdefault(f"{name} right", []).append(hit)
+        return {k: torch.tensor(v).float().mean() if isinstance(v, list) else v for k, v in found.items()}
+
+    @torch.no_grad()
+    def settle(self, batches) -> None:
+        """Gives batch norms the statistics of many batches instead of the last ten."""
+        norms = [m for m in self.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        for _ in range(SETTLING):
+            pixels = next(batches)["pixels"].to(self.args.device).permute(0, 3, 1, 2).float() / 255
+            self.model.visual(pixels)
 
     def run(self, batches) -> None:
         sums: dict[tuple[int, str], list[float]] = {}
@@ -130,16 +164,22 @@ class Training:
         saved = shown
         while True:
             while self.spent >= 60 * self.minutes():
-                self.save()
                 if self.stage + 1 == len(self.STAGES):
+                    self.settle(batches)
+                    self.save()
                     return
+                self.save()
                 self.stage, self.spent, self.step = self.stage + 1, 0.0, 0
                 self.optimizer = self.new_optimizer()
             start = time.monotonic()
+            done = self.spent / (60 * self.minutes())
+            self.progress.value = 1.0 if self.STAGES[self.stage] == "tune" else min(0.999, done)
             batch = next(batches)
             self.model.train()
+            self.model.encoder.train(self.STAGES[self.stage] != "spell")
             found = self.losses(batch)
-            loss = found.get("answer", 0) + found.get("read", 0) * (1.0 if self.stage == 0 else 0.3)
+            dense = sum(value for name, value in found.items() if name.startswith("read") and value.requires_grad)
+            loss = found.get("answer", 0) + dense * (1.0 if self.STAGES[self.stage] == "read" else 0.3)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate()
             self.optimizer.zero_grad(set_to_none=True)
@@ -153,7 +193,7 @@ class Training:
             side = batch["pixels"].shape[1]
             for name, value in found.items():
                 sums.setdefault((side, name), []).append(float(value))
-            sums.setdefault((side, "images/s"), []).append(len(batch["prompts"]) / (now - start))
+            sums.setdefault((side, "images/s"), []).append(len(batch["turns"]) / (now - start))
             if now - shown > 30:
                 means = {f"{name}@{side}": round(sum(v) / len(v), 3) for (side, name), v in sorted(sums.items())}
                 self.log(**means)
@@ -174,8 +214,7 @@ def main() -> None:
         name: sum(p.numel() for p in part.parameters()) for name, part in training.model.named_children()
     }
     print(json.dumps({"parameters": parts, "samples": len(samples)}), flush=True)
-    sides = {side: max(1, round(count * args.batch)) for side, count in SIDES.items()}
-    source = data.Batches(samples, sides, args.seed + training.step)
+    source = data.Batches(samples, args.seed + training.step, args.batch, training.progress)
     loader = torch.utils.data.DataLoader(source, batch_size=None, num_workers=args.workers, prefetch_factor=4)
     training.run(iter(loader))
 
