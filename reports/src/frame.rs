@@ -79,7 +79,8 @@ pub fn summary(report: &Report) -> Result<DataFrame> {
     });
     columns.whole("threads", |r| r.facts.as_ref()?.used.threads.map(u64::from));
     columns.whole("resolution", |r| {
-        Some(r.facts.as_ref()?.labels.resolution.into())
+        let labels = &r.facts.as_ref()?.labels;
+        (!labels.blind).then(|| labels.resolution.into())
     });
     columns.whole("visual_tokens", |r| {
         r.facts.as_ref()?.visual_tokens.map(u64::from)

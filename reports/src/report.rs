@@ -1,6 +1,7 @@
 //! A report over run folders: everything read and joined once, then written in every format.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -109,7 +110,8 @@ impl Report {
         (self.summaries.iter()).filter(|summary| summary.accuracy.is_some())
     }
 
-    /// Sources of accuracy, measured ones first, led by their mean if there are several.
+    /// Sources of accuracy, measured ones first, led by their mean if there are several suites, each
+    /// under one profile.
     pub fn accuracy_sources(&self) -> Vec<AccuracySource<'_>> {
         let mut sources: Vec<AccuracySource<'_>> = Vec::new();
         for summary in self.scored() {
@@ -121,7 +123,9 @@ impl Report {
                 }
             }
         }
-        if sources.len() > 1 {
+        // A suite under two profiles would count twice.
+        let suites: BTreeSet<_> = self.scored().filter_map(suite_of).collect();
+        if sources.len() > 1 && suites.len() == sources.len() {
             sources.insert(0, AccuracySource::Mean);
         }
         let with_metric = self.series.iter().filter(|series| series.metric.is_some());
@@ -197,6 +201,10 @@ impl Report {
             labels.decoder.as_deref(),
         )
     }
+}
+
+fn suite_of(summary: &CaseSummary) -> Option<&str> {
+    summary.facts.as_ref()?.labels.suite.as_deref()
 }
 
 fn suite_and_profile(labels: &Labels) -> Option<(&str, &str)> {

@@ -202,6 +202,18 @@ fn suites_have_a_mean_and_a_baseline_without_images() {
     assert!((of_suite.points[0].accuracy - 100.0).abs() < 1e-9);
     let times = table::latency(&report).to_markdown();
     assert!(times.contains("mean of suites, measured"), "{times}");
+    // A suite under two profiles would count twice.
+    let mut records = suites_and_blind_records();
+    for record in &mut records {
+        match record {
+            Record::Case(facts) if facts.labels.suite.as_deref() == Some("docvqa") => {
+                facts.labels.suite = Some("textvqa".into());
+                facts.labels.profile = Some("another".into());
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(read(&records).accuracy_sources().len(), 2);
     // A suite that was not asked leaves no mean.
     let mut records = suites_and_blind_records();
     records.retain(|record| !matches!(record, Record::Sample(s) if s.case.starts_with("docvqa/fastvlm-0.5b/candle-cpu/f32/1024px")));
