@@ -169,10 +169,10 @@ impl Report {
                     if let AccuracySource::Measured { suite, profile } = source {
                         let scored = self.measured_accuracy(timed, suite, profile)?;
                         let accuracy = scored.accuracy.as_ref()?;
-                        all.push((&accuracy.sum, &accuracy.squares, accuracy.n));
+                        all.push((accuracy.mean(), accuracy.interval()?));
                     }
                 }
-                let (mean, interval) = mean_of_means(all)?;
+                let (mean, interval) = mean_of_means(&all)?;
                 Some((mean, Some(interval)))
             }
         }

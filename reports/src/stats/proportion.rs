@@ -92,7 +92,8 @@ const Z: f64 = 1.959_963_984_540_054;
 /// sample variance `s^2`, unless all are alike.
 pub fn mean_interval(sum: &ExactSum, squares: &ExactSum, n: usize) -> Option<Interval> {
     let mean = sum.value() / n.max(1) as f64;
-    let variance = variance(sum, squares, n);
+    let mean_square = squares.value() / n.max(1) as f64;
+    let variance = (mean_square - mean * mean) * n as f64 / (n as f64 - 1.0);
     if n < 2 || sum.is_whole() || variance <= 0.0 {
         return wilson(mean, n);
     }
@@ -104,37 +105,27 @@ pub fn mean_interval(sum: &ExactSum, squares: &ExactSum, n: usize) -> Option<Int
     })
 }
 
-/// Unbiased sample variance of `n` scores; not a number for fewer than two.
-fn variance(sum: &ExactSum, squares: &ExactSum, n: usize) -> f64 {
-    let count = n as f64;
-    let (mean, mean_square) = (sum.value() / count, squares.value() / count);
-    (mean_square - mean * mean) * count / (count - 1.0)
-}
-
-/// Mean of several means and its 95% interval, from the sums, the sums of squares and the numbers of
-/// scores: `mean +- z sqrt(sum of s_i^2 / n_i) / k`. `None` without groups, or with one of fewer than
-/// two scores.
-pub fn mean_of_means<'a>(
-    groups: impl IntoIterator<Item = (&'a ExactSum, &'a ExactSum, usize)>,
-) -> Option<(f64, Interval)> {
-    let (mut means, mut spread, mut k) = (0.0, 0.0, 0.0);
-    for (sum, squares, n) in groups {
-        if n < 2 {
-            return None;
-        }
-        means += sum.value() / n as f64;
-        spread += variance(sum, squares, n).max(0.0) / n as f64;
-        k += 1.0;
-    }
-    let (mean, half) = (means / k, Z * spread.sqrt() / k);
-    (k > 0.0).then_some((
-        mean,
-        Interval {
-            low: (mean - half).max(0.0),
-            high: (mean + half).min(1.0),
-            confidence: 0.95,
-        },
-    ))
+/// Mean of several independent means and its interval, from theirs: the squares of the distances to
+/// their ends add up (MOVER; Zou and Donner, 2008). So a mean of scores that are all 0 is as unsure as
+/// each of them allows. `None` without means.
+pub fn mean_of_means(means: &[(f64, Interval)]) -> Option<(f64, Interval)> {
+    let k = means.len() as f64;
+    let first = means.first()?;
+    let mean = means.iter().map(|(mean, _)| mean).sum::<f64>() / k;
+    let reach = |distance: fn(&(f64, Interval)) -> f64| {
+        means
+            .iter()
+            .map(|m| distance(m).powi(2))
+            .sum::<f64>()
+            .sqrt()
+            / k
+    };
+    let interval = Interval {
+        low: (mean - reach(|(mean, own)| mean - own.low)).max(0.0),
+        high: (mean + reach(|(mean, own)| own.high - mean)).min(1.0),
+        confidence: first.1.confidence,
+    };
+    Some((mean, interval))
 }
 
 /// 95% interval of the mean of `n` scores in 0..=1 (Wilson, 1927).
@@ -220,26 +211,28 @@ mod tests {
     }
 
     #[test]
-    fn means_of_groups_weigh_alike_and_their_variances_add() {
-        let sums = |scores: &[i64]| {
-            let (mut sum, mut squares) = (ExactSum::default(), ExactSum::default());
-            for &top in scores {
-                sum.add(score(top, 10));
-                squares.add_square(score(top, 10));
-            }
-            (sum, squares, scores.len())
+    fn means_weigh_alike_and_the_squares_of_their_reaches_add() {
+        let of = |mean, low, high| {
+            let confidence = 0.95;
+            (
+                mean,
+                Interval {
+                    low,
+                    high,
+                    confidence,
+                },
+            )
         };
-        // Unbiased variances 1/15 over 4 and 0.02 over 2.
-        let groups = [sums(&[2, 4, 6, 8]), sums(&[1, 3])];
-        let (mean, interval) = mean_of_means(groups.iter().map(|(a, b, n)| (a, b, *n))).unwrap();
-        assert!((mean - 0.35).abs() < 1e-15);
-        let half = 1.959_963_984_540_054 * (1.0_f64 / 60.0 + 0.01).sqrt() / 2.0;
-        assert!((interval.high - 0.35 - half).abs() < 1e-12);
-        let single = [sums(&[2])];
-        assert_eq!(
-            mean_of_means(single.iter().map(|(a, b, n)| (a, b, *n))),
-            None
-        );
+        let (mean, interval) = mean_of_means(&[of(0.5, 0.2, 0.9), of(0.7, 0.3, 1.0)]).unwrap();
+        assert!((mean - 0.6).abs() < 1e-15);
+        // Reaches 0.3 and 0.4 downwards, 0.4 and 0.3 upwards.
+        assert!((interval.low - 0.35).abs() < 1e-12, "{interval:?}");
+        assert!((interval.high - 0.85).abs() < 1e-12, "{interval:?}");
+        // Nothing right of 12 says less than it seems to, in the mean too.
+        let none = wilson(0.0, 12).unwrap();
+        let (_, all) = mean_of_means(&[(0.0, none); 3]).unwrap();
+        assert!((all.high - none.high / 3_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(mean_of_means(&[]), None);
     }
 
     #[test]
