@@ -1,6 +1,6 @@
 //! `gallery.md`: samples with their pictures, and what each model answered.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use crate::{
     record::{Answer, Exhibit, Run, SampleOutcome},
@@ -13,15 +13,22 @@ pub fn render(report: &Report, out_dir: &Path) -> Option<String> {
     let mut text = String::from("# Samples and answers\n");
     let mut any = false;
     for run in &report.runs {
+        let outcomes = run.samples.iter();
+        let outcomes: Outcomes<'_> = outcomes
+            .map(|s| ((s.case.as_str(), s.sample.as_str()), &s.outcome))
+            .collect();
         for exhibit in &run.exhibits {
             any = true;
-            text.push_str(&page(run, exhibit, out_dir));
+            text.push_str(&page(run, &outcomes, exhibit, out_dir));
         }
     }
     any.then_some(text)
 }
 
-fn page(run: &Run, exhibit: &Exhibit, out_dir: &Path) -> String {
+/// What came of samples, by case and sample id.
+type Outcomes<'a> = HashMap<(&'a str, &'a str), &'a SampleOutcome>;
+
+fn page(run: &Run, outcomes: &Outcomes<'_>, exhibit: &Exhibit, out_dir: &Path) -> String {
     let Exhibit {
         suite,
         profile,
@@ -44,11 +51,11 @@ fn page(run: &Run, exhibit: &Exhibit, out_dir: &Path) -> String {
     }
     let right: Vec<String> = references.iter().map(|r| format!("`{r}`")).collect();
     text.push_str(&format!("\nRight: {}\n\n", right.join(", ")));
-    text.push_str(&answers(run, exhibit).to_markdown());
+    text.push_str(&answers(run, outcomes, exhibit).to_markdown());
     text
 }
 
-fn answers(run: &Run, exhibit: &Exhibit) -> Table {
+fn answers(run: &Run, outcomes: &Outcomes<'_>, exhibit: &Exhibit) -> Table {
     let mut table = Table::new(vec![
         column("model", Align::Left, 0),
         column("input", Align::Right, 0),
@@ -63,15 +70,14 @@ fn answers(run: &Run, exhibit: &Exhibit) -> Table {
         if asked != (Some(&exhibit.suite), Some(&exhibit.profile)) {
             continue;
         }
-        let mut records = run.samples.iter();
-        let Some(found) = records.find(|s| s.case == id && s.sample == exhibit.sample) else {
+        let Some(outcome) = outcomes.get(&(id, exhibit.sample.as_str())) else {
             continue;
         };
         let input = match labels.blind {
             true => "image withheld".to_owned(),
             false => format!("{} px", labels.resolution),
         };
-        let (answer, points) = match &found.outcome {
+        let (answer, points) = match outcome {
             SampleOutcome::Ok(answer) => (answer.response.clone(), points(answer)),
             SampleOutcome::Failed { stage, .. } => (format!("failed in {stage}"), "–".to_owned()),
         };

@@ -1,6 +1,6 @@
 //! `report.md`: the tables, the pictures, and everything a reader needs to trust or doubt them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     record::{Machine, Run},
@@ -10,23 +10,24 @@ use crate::{
     table::{self, Table},
 };
 
-/// The report as Markdown. `pictures` are linked by file name: they lie beside the report.
-pub fn render(report: &Report, pictures: &[Picture]) -> String {
+/// The report as Markdown. `pictures` and `gallery` are linked by file name: they lie beside the report.
+pub fn render(report: &Report, pictures: &[Picture], gallery: Option<&Path>) -> String {
     let mut page = Page::default();
     page.heading(1, "vlmbench report");
+    let file = |path: &Path| {
+        (path.file_name()).map_or(String::new(), |name| name.to_string_lossy().into_owned())
+    };
     for picture in pictures {
-        let file = |path: &std::path::Path| {
-            (path.file_name()).map_or(String::new(), |name| name.to_string_lossy().into_owned())
-        };
         page.paragraph(&format!("![{}]({})", picture.title, file(&picture.svg)));
         page.paragraph(&format!("The same as [PNG]({}).", file(&picture.png)));
     }
     latency(&mut page, report);
     quality(&mut page, report);
-    if report.runs.iter().any(|run| !run.exhibits.is_empty()) {
-        page.paragraph(
-            "Samples with their pictures and every model's answer: [gallery](gallery.md).",
-        );
+    if let Some(path) = gallery {
+        page.paragraph(&format!(
+            "Samples with their pictures and every model's answer: [gallery]({}).",
+            file(path),
+        ));
     }
     page.section("Cases without a result", &table::failures(report));
     tails(&mut page, report);

@@ -110,27 +110,34 @@ impl Report {
         (self.summaries.iter()).filter(|summary| summary.accuracy.is_some())
     }
 
+    /// Suites that were measured with the profiles that scored them, each pair once.
+    pub fn suites(&self) -> Vec<(&str, &str)> {
+        let mut suites = Vec::new();
+        for summary in self.scored() {
+            let labels = summary.facts.as_ref().map(|facts| &facts.labels);
+            if let Some(suite) = labels.and_then(suite_and_profile)
+                && !suites.contains(&suite)
+            {
+                suites.push(suite);
+            }
+        }
+        suites
+    }
+
     /// Sources of accuracy, measured ones first, led by their mean if there are several suites, each
     /// under one profile.
     pub fn accuracy_sources(&self) -> Vec<AccuracySource<'_>> {
-        let mut sources: Vec<AccuracySource<'_>> = Vec::new();
-        for summary in self.scored() {
-            let labels = summary.facts.as_ref().map(|facts| &facts.labels);
-            if let Some((suite, profile)) = labels.and_then(suite_and_profile) {
-                let source = AccuracySource::Measured { suite, profile };
-                if !sources.contains(&source) {
-                    sources.push(source);
-                }
-            }
-        }
+        let suites = self.suites();
         // A suite under two profiles would count twice.
-        let suites: BTreeSet<_> = self.scored().filter_map(suite_of).collect();
-        if sources.len() > 1 && suites.len() == sources.len() {
-            sources.insert(0, AccuracySource::Mean);
-        }
+        let distinct: BTreeSet<&str> = suites.iter().map(|(suite, _)| *suite).collect();
+        let mean = suites.len() > 1 && distinct.len() == suites.len();
+        let measured = suites.into_iter();
+        let measured = measured.map(|(suite, profile)| AccuracySource::Measured { suite, profile });
         let with_metric = self.series.iter().filter(|series| series.metric.is_some());
-        sources.extend(with_metric.map(AccuracySource::Published));
-        sources
+        (mean.then_some(AccuracySource::Mean).into_iter())
+            .chain(measured)
+            .chain(with_metric.map(AccuracySource::Published))
+            .collect()
     }
 
     /// The measured accuracy of the same model under the same conditions as `timed`.
@@ -156,23 +163,25 @@ impl Report {
         timed: &CaseSummary,
         source: AccuracySource<'_>,
     ) -> Option<(f64, Option<Interval>)> {
+        let of = |suite: &str, profile: &str| {
+            let scored = self.measured_accuracy(timed, suite, profile)?;
+            scored.accuracy.as_ref()
+        };
         match source {
             AccuracySource::Published(_) => None,
             AccuracySource::Measured { suite, profile } => {
-                let scored = self.measured_accuracy(timed, suite, profile)?;
-                let accuracy = scored.accuracy.as_ref()?;
+                let accuracy = of(suite, profile)?;
                 Some((accuracy.mean(), accuracy.interval()))
             }
             AccuracySource::Mean => {
-                let mut all = Vec::new();
-                for source in self.accuracy_sources() {
-                    if let AccuracySource::Measured { suite, profile } = source {
-                        let scored = self.measured_accuracy(timed, suite, profile)?;
-                        let accuracy = scored.accuracy.as_ref()?;
-                        all.push((accuracy.mean(), accuracy.interval()?));
-                    }
-                }
-                let (mean, interval) = mean_of_means(&all)?;
+                let suites = self.suites().into_iter();
+                let all: Option<Vec<(f64, Interval)>> = suites
+                    .map(|(suite, profile)| {
+                        let accuracy = of(suite, profile)?;
+                        Some((accuracy.mean(), accuracy.interval()?))
+                    })
+                    .collect();
+                let (mean, interval) = mean_of_means(&all?)?;
                 Some((mean, Some(interval)))
             }
         }
@@ -201,10 +210,6 @@ impl Report {
             labels.decoder.as_deref(),
         )
     }
-}
-
-fn suite_of(summary: &CaseSummary) -> Option<&str> {
-    summary.facts.as_ref()?.labels.suite.as_deref()
 }
 
 fn suite_and_profile(labels: &Labels) -> Option<(&str, &str)> {
@@ -279,22 +284,23 @@ impl Report {
             plot::draw_png(&plot, &picture.png)?;
             pictures.push(picture);
         }
-        let mut files = ReportFiles {
+        let mut gallery = None;
+        if let Some(text) = gallery::render(self, out_dir) {
+            let path = out_dir.join("gallery.md");
+            fs::write(&path, text).map_err(io("write", &path))?;
+            gallery = Some(path);
+        }
+        let files = ReportFiles {
             markdown: out_dir.join("report.md"),
             pictures,
-            gallery: None,
+            gallery,
             csv: out_dir.join("summary.csv"),
             parquet: out_dir.join("summary.parquet"),
         };
         let mut summary = frame::summary(self)?;
         frame::write_csv(&summary, &files.csv)?;
         frame::write_parquet(&mut summary, &files.parquet)?;
-        if let Some(text) = gallery::render(self, out_dir) {
-            let path = out_dir.join("gallery.md");
-            fs::write(&path, text).map_err(io("write", &path))?;
-            files.gallery = Some(path);
-        }
-        let text = markdown::render(self, &files.pictures);
+        let text = markdown::render(self, &files.pictures, files.gallery.as_deref());
         fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
         Ok(files)
     }

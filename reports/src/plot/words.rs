@@ -131,16 +131,11 @@ pub(super) fn caption(
             }
         }
         AccuracySource::Mean => {
-            let of = report
-                .accuracy_sources()
-                .into_iter()
-                .filter_map(|source| match source {
-                    AccuracySource::Measured { suite, profile } => {
-                        Some(format!("{suite} ({profile})"))
-                    }
-                    _ => None,
-                });
-            let of = of.collect::<Vec<_>>().join(", ");
+            let suites = report.suites().into_iter();
+            let of: Vec<String> = suites
+                .map(|(suite, profile)| format!("{suite} ({profile})"))
+                .collect();
+            let of = of.join(", ");
             lines.push(format!("Mean of {of}; bars are 95% intervals."));
         }
         AccuracySource::Measured { suite, profile } => {

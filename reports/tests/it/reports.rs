@@ -373,6 +373,9 @@ fn report_pages() {
     let missing = quickstart_records().pop().unwrap();
     records.push(missing);
     let report = read(&records);
-    insta::assert_snapshot!("report", vlmbench_reports::markdown::render(&report, &[]));
+    insta::assert_snapshot!(
+        "report",
+        vlmbench_reports::markdown::render(&report, &[], None)
+    );
     insta::assert_snapshot!("terminal", table::terminal(&report, 110));
 }
