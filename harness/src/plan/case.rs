@@ -64,6 +64,13 @@ pub enum Workload {
     Quality(Box<QualityCase>),
 }
 
+impl Workload {
+    /// Whether it asks with the images withheld.
+    pub fn is_blind(&self) -> bool {
+        matches!(self, Workload::Quality(quality) if quality.blind)
+    }
+}
+
 /// A pass over a suite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QualityCase {
@@ -247,8 +254,7 @@ fn id(workload: &Workload, model: &str, engine: Engine<'_>, side: Option<usize>)
         device,
         precision,
     } = engine;
-    let blind = matches!(workload, Workload::Quality(quality) if quality.blind);
-    let side = match (blind, side) {
+    let side = match (workload.is_blind(), side) {
         (true, _) => "/blind".to_owned(),
         (false, Some(side)) => format!("/{side}px"),
         (false, None) => String::new(),

@@ -365,7 +365,7 @@ impl Execution<'_> {
             Workload::Quality(q) => (RecordedWorkload::Quality, Some(&q.suite)),
         };
         let recipe = &ready.recipe;
-        let blind = matches!(&case.workload, Workload::Quality(quality) if quality.blind);
+        let blind = case.workload.is_blind();
         CaseFacts {
             case: case.id.to_string(),
             workload,

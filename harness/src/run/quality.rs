@@ -62,15 +62,15 @@ impl Execution<'_> {
         let mut answered = total - left.len();
         let mut failed = 0;
         for chunk in left.chunks(quality.decode_ahead) {
-            let images: Vec<_> = dataset.images(chunk.iter().copied()).collect();
+            let images: Vec<(usize, Result<ImageSlots, SuiteError>)> = match quality.blind {
+                true => chunk.iter().map(|i| (*i, Ok(Vec::new()))).collect(),
+                false => dataset.images(chunk.iter().copied()).collect(),
+            };
             let decoded: Vec<_> = images
                 .into_par_iter()
                 .map(|(index, slots)| {
-                    let pictures = match quality.blind {
-                        true => Ok(Vec::new()),
-                        false => pictures(&suite, &dataset.samples()[index], slots),
-                    };
-                    (index, pictures)
+                    let sample = &dataset.samples()[index];
+                    (index, pictures(&suite, sample, slots, quality.blind))
                 })
                 .collect();
             for (index, pictures) in decoded {
@@ -142,13 +142,14 @@ fn pictures(
     suite: &Suite,
     sample: &Sample,
     slots: Result<ImageSlots, SuiteError>,
+    blind: bool,
 ) -> Result<Vec<Rgb8>, SampleError> {
     let data = |error: String| SampleError {
         stage: "data",
         error,
     };
     let slots = slots.map_err(|e| data(chain(&e)))?;
-    let parts = suite.render(sample).map_err(|e| data(chain(&e)))?;
+    let parts = prompt(suite, sample, blind)?;
     let asked = parts.iter().filter_map(|part| match part {
         SuitePart::Image(slot) => Some(*slot),
         SuitePart::Text(_) => None,
@@ -177,14 +178,7 @@ fn answer(
     session: &mut Session,
     clock: &Monotonic,
 ) -> Result<(Generation, StageTimes), SampleError> {
-    let parts = suite.render(sample).map_err(|e| SampleError {
-        stage: "data",
-        error: chain(&e),
-    })?;
-    let turn = match quality.blind {
-        true => vec![PromptPart::Text(text_of(&parts))],
-        false => turn(&parts),
-    };
+    let turn = turn(&prompt(suite, sample, quality.blind)?);
     let limits = suite.limits();
     let max = quality.max_new_tokens.unwrap_or(limits.max_new_tokens);
     let request = Request {
@@ -209,7 +203,19 @@ fn answer(
     Ok((generation, stages))
 }
 
-/// A prompt without its images.
+/// A sample's prompt, without its images if they are withheld.
+fn prompt(suite: &Suite, sample: &Sample, blind: bool) -> Result<Vec<SuitePart>, SampleError> {
+    let parts = suite.render(sample).map_err(|e| SampleError {
+        stage: "data",
+        error: chain(&e),
+    })?;
+    Ok(match blind {
+        true => vec![SuitePart::Text(text_of(&parts))],
+        false => parts,
+    })
+}
+
+/// The text of a prompt.
 pub(super) fn text_of(parts: &[SuitePart]) -> String {
     let texts = parts.iter().filter_map(|part| match part {
         SuitePart::Text(text) => Some(text.as_str()),
