@@ -187,16 +187,15 @@ impl<'a> PartPlanner<'a> {
             Form::Module => self.module(checks, spec, leaf, &source(0)),
             Form::Tensor => {
                 let key = source(0);
-                match self.positions_change(spec) {
-                    Some(change) => {
-                        let learned = [change.rows_before(), spec.shape[1]];
-                        checks.need(self.part, spec, &key, &learned);
-                        Plan::Positions(key, change)
-                    }
-                    None => {
-                        checks.need(self.part, spec, &key, &spec.shape);
-                        Plan::Borrow(key)
-                    }
+                let mut stored = spec.shape.clone();
+                let change = self.positions_change(spec);
+                if let Some(change) = change {
+                    stored[0] = change.rows_before();
+                }
+                checks.need(self.part, spec, &key, &stored);
+                match change {
+                    Some(change) => Plan::Positions(key, change),
+                    None => Plan::Borrow(key),
                 }
             }
             Form::Stacked(split) => self.stacked(checks, spec, leaf, &sources(), split),

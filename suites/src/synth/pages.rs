@@ -298,10 +298,11 @@ fn invoice(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
         sheet.y += sheet.size * 1.6;
         items.push((item, price));
     }
+    let price_of = |item: &str| format!("What is the price of {item}?");
     let (question, answer) = match dice.percent(70) {
         true => {
             let (item, price) = dice.pick(&items).clone();
-            (format!("What is the price of {item}?"), price)
+            (price_of(&item), price)
         }
         false => {
             let (label, text) = dice.pick(&pairs).clone();
@@ -310,8 +311,8 @@ fn invoice(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
     };
     ask_all(dice, &mut sheet.picture, &pairs);
     for (item, price) in items {
-        let question = format!("What is the price of {item}?");
-        sheet.picture.asks.push(Ask::open(question, price));
+        let ask = Ask::open(price_of(&item), price);
+        sheet.picture.asks.push(ask);
     }
     Page {
         picture: sheet.picture,

@@ -290,6 +290,14 @@ fn relation(dice: &mut Dice, objects: &[Object]) -> Option<Asked> {
     })
 }
 
+/// Choices in any order, with the place of the one that was first.
+fn shuffled(dice: &mut Dice, mut choices: Vec<String>) -> (Vec<String>, usize) {
+    let right = choices[0].clone();
+    dice.shuffle(&mut choices);
+    let answer = choices.iter().position(|choice| *choice == right);
+    (choices, answer.expect("it is among them"))
+}
+
 fn finish(dice: &mut Dice, side: usize, objects: &[Object], asked: Asked) -> Scene {
     // Not the colour of any object, and light or dark enough beside them.
     let ground = loop {
@@ -316,26 +324,21 @@ fn finish(dice: &mut Dice, side: usize, objects: &[Object], asked: Asked) -> Sce
         let cell = |v: f32| (v * CELLS as f32 / side as f32) as usize;
         description += &format!("{} {} {};", object.name(), cell(object.x), cell(object.y));
     }
-    let right = asked.choices[0].clone();
-    let mut choices = asked.choices;
-    dice.shuffle(&mut choices);
-    let answer = choices.iter().position(|choice| *choice == right);
+    let (choices, answer) = shuffled(dice, asked.choices);
     // Thrown last, so that the data set is the same with and without them.
     let mut asks: Vec<Ask> = Vec::new();
     for throw in 0..2 * KINDS {
-        let Some(mut asked) = ask(dice, objects, side, throw % KINDS) else {
+        let Some(asked) = ask(dice, objects, side, throw % KINDS) else {
             continue;
         };
         if asks.iter().any(|known| known.question == asked.question) {
             continue;
         }
-        let right = asked.choices[0].clone();
-        dice.shuffle(&mut asked.choices);
-        let at = asked.choices.iter().position(|choice| *choice == right);
+        let (choices, answer) = shuffled(dice, asked.choices);
         asks.push(Ask {
             question: asked.question,
-            answer: LETTERS[at.expect("it is among them")].to_owned(),
-            choices: asked.choices,
+            answer: LETTERS[answer].to_owned(),
+            choices,
         });
     }
     Scene {
@@ -350,7 +353,7 @@ fn finish(dice: &mut Dice, side: usize, objects: &[Object], asked: Asked) -> Sce
         },
         question: asked.question,
         choices: choices.try_into().expect("four choices"),
-        answer: answer.expect("it is among them"),
+        answer,
         kind: asked.kind,
         description,
     }
