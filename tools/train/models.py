@@ -95,21 +95,19 @@ class Vlm(nn.Module):
     def visual(self, pixels: Tensor) -> Tensor:
         return self.encoder(pixels)
 
-    def batch(self, conversations: list[list[tuple[str, str]]], asking: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Padded ids, targets (the answers only), the number of each target's turn, and mask.
+    def question(self, prompt: str, number: int = 0) -> list[int]:
+        """Ids of a turn up to where its answer begins."""
+        return self.tokens((vocabulary.BETWEEN_TURNS if number else "\n") + prompt + vocabulary.AFTER_TURN)
 
-        When `asking`, the last answer is left out, nothing is a target, and padding is on the left.
-        """
+    def batch(self, conversations: list[list[tuple[str, str]]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Padded ids, targets (the answers only), the number of each id's turn, and mask."""
         rows, targets, numbers = [], [], []
         for conversation in conversations:
             ids, wanted, turn_of = [], [], []
             for number, (prompt, answer) in enumerate(conversation):
-                text = (vocabulary.BETWEEN_TURNS if number else "\n") + prompt + vocabulary.AFTER_TURN
-                question, said = self.tokens(text), self.tokens(answer) + [self.eos]
-                if asking and number + 1 == len(conversation):
-                    said = []
+                question, said = self.question(prompt, number), self.tokens(answer) + [self.eos]
                 ids += question + said
-                wanted += [IGNORED] * len(question) + (said if not asking else [IGNORED] * len(said))
+                wanted += [IGNORED] * len(question) + said
                 turn_of += [number] * (len(question) + len(said))
             rows.append(ids)
             targets.append(wanted)
@@ -117,9 +115,7 @@ class Vlm(nn.Module):
         longest = max(map(len, rows))
 
         def padded(all_rows: list[list[int]], fill: int) -> Tensor:
-            more = [[fill] * (longest - len(row)) for row in all_rows]
-            joined = [m + row if asking else row + m for m, row in zip(more, all_rows, strict=True)]
-            return torch.tensor(joined, device=self.device)
+            return torch.tensor([row + [fill] * (longest - len(row)) for row in all_rows], device=self.device)
 
         mask = padded([[1] * len(row) for row in rows], 0)
         return padded(rows, 0), padded(targets, IGNORED), padded(numbers, 0), mask
@@ -136,7 +132,7 @@ class Vlm(nn.Module):
 
     def loss(self, features: Tensor | None, conversations: list[list[tuple[str, str]]]) -> tuple[Tensor, list[list[bool]]]:
         """Of every token of the answers, and which answers are right as a whole."""
-        ids, targets, numbers, mask = self.batch(conversations, asking=False)
+        ids, targets, numbers, mask = self.batch(conversations)
         embeds, mask = self.inputs(features, ids, mask)
         hidden = self.decoder.model(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
         hidden = hidden[:, -ids.shape[1] : -1]
@@ -155,9 +151,9 @@ class Vlm(nn.Module):
         """Greedy answers."""
         said = []
         for i, prompt in enumerate(prompts):
-            ids, _, _, mask = self.batch([[(prompt, "")]], asking=True)
+            ids = torch.tensor([self.question(prompt)], device=self.device)
             one = None if features is None else features[i : i + 1]
-            embeds, _ = self.inputs(one, ids, mask)
+            embeds, _ = self.inputs(one, ids, torch.ones_like(ids))
             tokens: list[int] = []
             cache = None
             while len(tokens) < most:

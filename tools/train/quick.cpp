@@ -81,13 +81,8 @@ void all(const at::Tensor& x, const at::Tensor& g, at::Tensor& out, int64_t stri
 }
 
 template <typename T>
-void all_3(const at::Tensor& x, const at::Tensor& g, at::Tensor& out, int64_t stride) {
-  all<3, T>(x, g, out, stride);
-}
-
-template <typename T>
-void all_7(const at::Tensor& x, const at::Tensor& g, at::Tensor& out, int64_t stride) {
-  all<7, T>(x, g, out, stride);
+void by_kernel(int64_t kernel, const at::Tensor& x, const at::Tensor& g, at::Tensor& out, int64_t stride) {
+  kernel == 3 ? all<3, T>(x, g, out, stride) : all<7, T>(x, g, out, stride);
 }
 
 // Sums over all rows of two values a channel, which `values` has for 16 channels of a row.
@@ -257,11 +252,7 @@ at::Tensor weight_gradient(const at::Tensor& x, const at::Tensor& g, int64_t ker
   check_maps(x, g);
   TORCH_CHECK(kernel == 3 || kernel == 7, "kernels of 3 and 7");
   auto out = at::zeros({x.size(1), 1, kernel, kernel}, x.options().dtype(at::kFloat));
-  if (kernel == 3) {
-    BY_TYPE(x, all_3, x, g, out, stride);
-  } else {
-    BY_TYPE(x, all_7, x, g, out, stride);
-  }
+  BY_TYPE(x, by_kernel, kernel, x, g, out, stride);
   return out;
 }
 

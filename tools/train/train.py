@@ -69,8 +69,12 @@ class Training:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.curve = (args.out / "curve.jsonl").open("a")
 
+    @property
+    def name(self) -> str:
+        return self.STAGES[self.stage]
+
     def minutes(self) -> float:
-        return getattr(self.args, f"{self.STAGES[self.stage]}_minutes")
+        return getattr(self.args, f"{self.name}_minutes")
 
     def new_optimizer(self) -> torch.optim.Optimizer:
         parts = {
@@ -78,7 +82,7 @@ class Training:
             # Only now: a decoder that has seen features which say nothing learns to do without them, and stays so.
             "spell": [self.model.projector, self.model.decoder],
             "tune": [self.model, self.reader],
-        }[self.STAGES[self.stage]]
+        }[self.name]
         decayed, others = [], []
         for part in parts:
             for parameter in part.parameters():
@@ -104,20 +108,19 @@ class Training:
         """Warm-up, then a cosine down to a twentieth, over the stage's time."""
         done = min(1.0, self.spent / (60 * self.minutes()))
         warm = min(1.0, (self.step + 1) / 200)
-        stage = self.STAGES[self.stage]
-        peak = {"read": 2e-3, "spell": 1.5e-3, "tune": 1e-3}[stage]
+        peak = {"read": 2e-3, "spell": 1.5e-3, "tune": 1e-3}[self.name]
         # A transformer without convolutions does not bear as much.
-        peak *= 0.5 if self.args.model == "vit" and stage == "read" else 1.0
+        peak *= 0.5 if self.args.model == "vit" and self.name == "read" else 1.0
         return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item()))
 
     def log(self, **facts: object) -> None:
-        facts = {"stage": self.STAGES[self.stage], "step": self.step, "minutes": round(self.spent / 60, 2), **facts}
+        facts = {"stage": self.name, "step": self.step, "minutes": round(self.spent / 60, 2), **facts}
         print(json.dumps(facts), flush=True)
         self.curve.write(json.dumps(facts) + "\n")
         self.curve.flush()
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
-        stage = self.STAGES[self.stage]
+        stage = self.name
         device = self.args.device
         pixels = batch["pixels"].to(device).permute(0, 3, 1, 2).float() / 255
         # On the CPU bf16 saves time only with our own kernels.
@@ -173,13 +176,13 @@ class Training:
                 self.optimizer = self.new_optimizer()
             start = time.monotonic()
             done = self.spent / (60 * self.minutes())
-            self.progress.value = 1.0 if self.STAGES[self.stage] == "tune" else min(0.999, done)
+            self.progress.value = 1.0 if self.name == "tune" else min(0.999, done)
             batch = next(batches)
             self.model.train()
-            self.model.encoder.train(self.STAGES[self.stage] != "spell")
+            self.model.encoder.train(self.name != "spell")
             found = self.losses(batch)
             dense = sum(value for name, value in found.items() if name.startswith("read") and value.requires_grad)
-            loss = found.get("answer", 0) + dense * (1.0 if self.STAGES[self.stage] == "read" else 0.3)
+            loss = found.get("answer", 0) + dense * (1.0 if self.name == "read" else 0.3)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate()
             self.optimizer.zero_grad(set_to_none=True)
