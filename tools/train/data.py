@@ -21,20 +21,22 @@ READ, NEAREST, THING = "Read the text", "Read the text in the middle", "What obj
 
 # Images a batch at each side, about the same work; how often each is drawn; shares of the suites at it. Small print is
 # mostly shown where it can be read.
-CROPS = {128: (96, 0.8, (4, 5, 2)), 256: (28, 0.2, (4, 5, 2))}
+CROPS = {128: (24, 0.8, (4, 5, 2)), 256: (7, 0.2, (4, 5, 2))}
 WHOLES = {
-    128: (72, 0.15, (4, 1, 4)),
-    192: (48, 0.2, (4, 2, 4)),
-    256: (28, 0.25, (4, 4, 3)),
-    384: (14, 0.2, (3, 6, 2)),
-    512: (8, 0.2, (3, 6, 2)),
+    128: (18, 0.15, (4, 1, 4)),
+    192: (12, 0.2, (4, 2, 4)),
+    256: (7, 0.25, (4, 4, 3)),
+    384: (4, 0.2, (3, 6, 2)),
+    512: (2, 0.2, (3, 6, 2)),
 }
 # Pictures of a suite that crops are taken from, which are kept decoded.
 KEPT = 1000
 # Questions about one picture, turn by turn.
 TURNS = 5
+# Batches of crops among those of whole pictures, so that spelling is not forgotten.
+PRACTICE = 0.3
 # The least pixels an em that are taught, those of the beginning, and the most.
-LEGIBLE, LARGE, HUGE = 7.0, 30.0, 90.0
+LEGIBLE, LARGE, HUGE = 7.0, 14.0, 72.0
 # The part of a stage on crops in which words may be cut off, so that few characters are to be read.
 CUT = 0.4
 
@@ -114,6 +116,14 @@ def view(image: Image.Image, left: int, top: int, span: int, side: int) -> View:
     if span != side:
         cut = cut.resize((side, side), Image.Resampling.BICUBIC)
     return View(np.asarray(cut), left, top, span)
+
+
+def legible_turns(sample: Sample, side: int) -> list[tuple[str, str]]:
+    """Questions whose answers can be made out at a side: the others would teach to answer without looking."""
+    scale = side / max(Image.open(io.BytesIO(sample.png)).size)
+    small = [text["text"].lower() for text in sample.texts if text["size"] / 10 * scale < LEGIBLE]
+    asks = sample.asks or [(sample.prompt, sample.answer)]
+    return [(prompt, answer) for prompt, answer in asks if not any(answer.lower() in text for text in small)]
 
 
 def whole(image: Image.Image, side: int) -> View:
@@ -234,7 +244,7 @@ class Batches(torch.utils.data.IterableDataset):
     questions.
     """
 
-    def __init__(self, samples: list[Sample], seed: int, batch: float, progress: Synchronized, count: int = 48) -> None:
+    def __init__(self, samples: list[Sample], seed: int, batch: float, progress: Synchronized, count: int = 64) -> None:
         self.samples = {suite: [s for s in samples if s.suite == suite] for suite in SUITES}
         self.seed, self.batch, self.progress, self.count = seed, batch, progress, count
 
@@ -244,14 +254,15 @@ class Batches(torch.utils.data.IterableDataset):
         kept: dict[tuple[str, int], Image.Image] = {}
         while True:
             done = self.progress.value
-            plan = CROPS if done < 1 else WHOLES
+            crop = done < 1 or rng.random() < PRACTICE
+            plan = CROPS if crop else WHOLES
             side = rng.choices(list(plan), [chance for _, chance, _ in plan.values()])[0]
             size, _, shares = plan[side]
             size = max(2, round(size * self.batch))
             rows: list[tuple[Sample, View, list[tuple[str, str]]]] = []
             while len(rows) < size:
                 suite = rng.choices(SUITES, shares)[0]
-                if done < 1:
+                if crop:
                     index = rng.randrange(min(KEPT, len(self.samples[suite])))
                     sample = self.samples[suite][index]
                     image = kept.get((suite, index)) or opened(sample.png)
@@ -260,10 +271,12 @@ class Batches(torch.utils.data.IterableDataset):
                     made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
                     rows += [(sample, seen, [(asked, answer)]) for seen, asked, answer in made]
                     continue
-                kept.clear()
                 sample = rng.choice(self.samples[suite])
+                turns = legible_turns(sample, side)
+                if not turns:
+                    continue
                 seen = whole(opened(sample.png), side)
-                turns = rng.sample(sample.asks, min(TURNS, len(sample.asks))) or [(sample.prompt, sample.answer)]
+                turns = rng.sample(turns, min(TURNS, len(turns)))
                 text = legible_text(sample, seen) if rng.random() < 0.25 else None
                 rows.append((sample, seen, [(READ, text), *turns] if text else turns))
             rows = rows[:size]

@@ -13,6 +13,7 @@ import data
 import torch
 import words
 from models import Reader, Vlm
+from muon import Muon
 from quick import kernels
 from torch.nn import functional as F
 
@@ -28,8 +29,8 @@ def settings() -> argparse.Namespace:
     parser.add_argument("--vlmbench", type=Path, required=True, help="the program, which draws the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for data, state and curves")
     parser.add_argument("--samples", type=int, default=8000, help="training samples a suite")
-    parser.add_argument("--read-minutes", type=float, default=45, help="encoder alone, on crops")
-    parser.add_argument("--spell-minutes", type=float, default=30, help="projector and decoder, on crops")
+    parser.add_argument("--read-minutes", type=float, default=40, help="encoder alone, on crops")
+    parser.add_argument("--spell-minutes", type=float, default=20, help="projector and decoder, on crops")
     parser.add_argument("--tune-minutes", type=float, default=60, help="everything, whole pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -56,7 +57,7 @@ class Training:
         readers = [Reader(width, len(data.CLASSES), between=i < last) for i, width in enumerate(widths)]
         self.reader = torch.nn.ModuleList(readers).to(args.device)
         self.stage, self.spent, self.step = 0, 0.0, 0
-        self.optimizer = self.new_optimizer()
+        self.optimizers = self.new_optimizers()
         # Of the stage, for the processes that draw batches; 1 in the last one.
         self.progress = multiprocessing.Value("d", 0.0)
         self.state = args.out / "state.pt"
@@ -65,8 +66,9 @@ class Training:
             self.model.load_state_dict(saved["model"])
             self.reader.load_state_dict(saved["reader"])
             self.stage, self.spent, self.step = saved["stage"], saved["spent"], saved["step"]
-            self.optimizer = self.new_optimizer()
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self.optimizers = self.new_optimizers()
+            for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
         self.curve = (args.out / "curve.jsonl").open("a")
 
     @property
@@ -76,26 +78,31 @@ class Training:
     def minutes(self) -> float:
         return getattr(self.args, f"{self.name}_minutes")
 
-    def new_optimizer(self) -> torch.optim.Optimizer:
+    def new_optimizers(self) -> list[torch.optim.Optimizer]:
         parts = {
             "read": [self.model.encoder, self.reader],
             # Only now: a decoder that has seen features which say nothing learns to do without them, and stays so.
             "spell": [self.model.projector, self.model.decoder],
             "tune": [self.model, self.reader],
         }[self.name]
-        decayed, others = [], []
+        matrices, others = [], []
         for part in parts:
-            for parameter in part.parameters():
-                (decayed if parameter.ndim > 1 else others).append(parameter)
-        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
+            for name, parameter in part.named_parameters():
+                # Tables are looked up, and filters of depthwise convolutions stand alone.
+                table = "embed_tokens" in name or name.endswith("positions")
+                matrix = parameter.ndim in (2, 4) and parameter.shape[1] > 1 and not table
+                (matrices if matrix else others).append(parameter)
+        return [
+            Muon(matrices, lr=1e-3, weight_decay=0.02),
+            torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        ]
 
     def save(self) -> None:
         saved = {
             "name": self.args.model,
             "model": self.model.state_dict(),
             "reader": self.reader.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "stage": self.stage,
             "spent": self.spent,
             "step": self.step,
@@ -107,10 +114,8 @@ class Training:
     def rate(self) -> float:
         """Warm-up, then a cosine down to a twentieth, over the stage's time."""
         done = min(1.0, self.spent / (60 * self.minutes()))
-        warm = min(1.0, (self.step + 1) / 200)
-        peak = {"read": 2e-3, "spell": 1.5e-3, "tune": 1e-3}[self.name]
-        # A transformer without convolutions does not bear as much.
-        peak *= 0.5 if self.args.model == "vit" and self.name == "read" else 1.0
+        warm = min(1.0, (self.step + 1) / 100)
+        peak = {"read": 6e-3, "spell": 5e-3, "tune": 3e-3}[self.name]
         return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item()))
 
     def log(self, **facts: object) -> None:
@@ -173,7 +178,7 @@ class Training:
                     return
                 self.save()
                 self.stage, self.spent, self.step = self.stage + 1, 0.0, 0
-                self.optimizer = self.new_optimizer()
+                self.optimizers = self.new_optimizers()
             start = time.monotonic()
             done = self.spent / (60 * self.minutes())
             self.progress.value = 1.0 if self.name == "tune" else min(0.999, done)
@@ -183,19 +188,22 @@ class Training:
             found = self.losses(batch)
             dense = sum(value for name, value in found.items() if name.startswith("read") and value.requires_grad)
             loss = found.get("answer", 0) + dense * (1.0 if self.name == "read" else 0.3)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate()
-            self.optimizer.zero_grad(set_to_none=True)
+            parameters = []
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+                for group in optimizer.param_groups:
+                    group["lr"] = self.rate()
+                    parameters += group["params"]
             loss.backward()
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             now = time.monotonic()
             self.spent += now - start
             self.step += 1
             side = batch["pixels"].shape[1]
             for name, value in found.items():
-                sums.setdefault((side, name), []).append(float(value))
+                sums.setdefault((side, name), []).append(float(value.detach()))
             sums.setdefault((side, "images/s"), []).append(len(batch["turns"]) / (now - start))
             if now - shown > 30:
                 means = {f"{name}@{side}": round(sum(v) / len(v), 3) for (side, name), v in sorted(sums.items())}

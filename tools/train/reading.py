@@ -1,0 +1,71 @@
+"""What an encoder reads at each size of print: characters right on crops of the validation split, by each reader.
+
+    python tools/train/reading.py DIR/state.pt --vlmbench target/release/vlmbench
+"""
+
+import argparse
+import math
+import random
+from pathlib import Path
+
+import data
+import torch
+from export import load
+from models import Reader
+
+# Pixels an em, from and to.
+SIZES = ((7, 10), (10, 14), (14, 20), (20, 30), (30, 50), (50, 90))
+SIDE = 128
+
+
+def crops(samples: dict, low: float, high: float, count: int, rng: random.Random) -> dict[str, torch.Tensor]:
+    """Squares around words whose print has such a size."""
+    views, points = [], []
+    while len(views) < count:
+        sample = rng.choice(samples[rng.choice(list(samples))])
+        word = rng.choice(data.word_list(sample))
+        em = math.exp(rng.uniform(math.log(low), math.log(high)))
+        if em > 3 * word.em:
+            continue
+        span = max(16, round(SIDE * word.em / em))
+        seen = data.view(data.opened(sample.png), round(word.x - span / 2), round(word.y - span / 2), span, SIDE)
+        views.append(torch.tensor(seen.pixels))
+        points.append(data.points(sample, seen, 64, rng))
+    return {
+        "pixels": torch.stack(views).permute(0, 3, 1, 2).float() / 255,
+        "points": torch.tensor([[p[:2] for p in row] for row in points]),
+        "classes": torch.tensor([[p[2] for p in row] for row in points]).flatten(),
+    }
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("state", type=Path)
+    parser.add_argument("--vlmbench", type=Path, required=True, help="the program, which draws the data")
+    parser.add_argument("--samples", type=int, default=200, help="of signs and of pages")
+    parser.add_argument("--crops", type=int, default=64, help="of each size")
+    args = parser.parse_args()
+    encoder = load(args.state).encoder.to(memory_format=torch.channels_last)
+    widths = encoder.config.widths
+    readers = torch.nn.ModuleList(
+        Reader(width, len(data.CLASSES), between=i + 1 < len(widths)) for i, width in enumerate(widths)
+    )
+    readers.load_state_dict(torch.load(args.state, weights_only=True)["reader"])
+    samples = {}
+    for suite in ("textvqa", "docvqa"):
+        path = data.draw(args.vlmbench, args.state.parent.parent / "data", suite, "validation", args.samples, 7)
+        samples[suite] = data.read(path, suite)
+    rng = random.Random(5)
+    for low, high in SIZES:
+        batch = crops(samples, low, high, args.crops, rng)
+        known = batch["classes"] > 0
+        right = []
+        for reader, seen in zip(readers, encoder.maps(batch["pixels"]), strict=True):
+            said = reader(seen, batch["points"]).flatten(0, 1).argmax(1)
+            right.append(f"{(said == batch['classes'])[known].float().mean():.0%}")
+        print(f"{low} to {high} px an em, {int(known.sum())} characters:", *right)
+
+
+if __name__ == "__main__":
+    main()
