@@ -54,6 +54,18 @@ def draw(vlmbench: Path, folder: Path, suite: str, split: str, samples: int, see
     return out
 
 
+# Of a token that stands nowhere in a picture.
+NOWHERE = (-1.0, -1.0)
+
+
+@dataclass
+class Turn:
+    prompt: str
+    answer: str
+    # Where each character of the answer stands in the view, x and y in 0..1, if it is written there.
+    places: list[tuple[float, float]] | None = None
+
+
 @dataclass
 class Sample:
     suite: str
@@ -61,7 +73,7 @@ class Sample:
     prompt: str
     answer: str
     # More questions with their answers.
-    asks: list[tuple[str, str]]
+    asks: list[Turn]
     texts: list[dict]
     objects: list[dict]
 
@@ -87,7 +99,13 @@ def read(path: Path, suite: str) -> list[Sample]:
             asked, answer = prompt(suite, row["question"], [row[f"choice_{letter}"] for letter in "abcd"]), row["answer"]
         else:
             asked, answer = prompt(suite, row["question"], []), most_common(row["answers"])
-        asks = [(prompt(suite, ask["question"], ask.get("choices", [])), ask["answer"]) for ask in place["asks"]]
+        asks = [Turn(prompt(suite, ask["question"], ask.get("choices", [])), ask["answer"]) for ask in place["asks"]]
+        # In words as well, which is learnt before the letters of choices.
+        asks += [
+            Turn(ask["question"] + SHORT, ask["choices"]["ABCD".index(ask["answer"])])
+            for ask in place["asks"]
+            if "choices" in ask
+        ]
         samples.append(Sample(suite, image["bytes"], asked, answer, asks, place["texts"], place["objects"]))
     return samples
 
@@ -118,12 +136,23 @@ def view(image: Image.Image, left: int, top: int, span: int, side: int) -> View:
     return View(np.asarray(cut), left, top, span)
 
 
-def legible_turns(sample: Sample, side: int) -> list[tuple[str, str]]:
+def legible_turns(sample: Sample, side: int) -> list[Turn]:
     """Questions whose answers can be made out at a side: the others would teach to answer without looking."""
     scale = side / max(Image.open(io.BytesIO(sample.png)).size)
     small = [text["text"].lower() for text in sample.texts if text["size"] / 10 * scale < LEGIBLE]
-    asks = sample.asks or [(sample.prompt, sample.answer)]
-    return [(prompt, answer) for prompt, answer in asks if not any(answer.lower() in text for text in small)]
+    asks = sample.asks or [Turn(sample.prompt, sample.answer)]
+    return [ask for ask in asks if not any(ask.answer.lower() in text for text in small)]
+
+
+def located(sample: Sample, turn: Turn, seen: View) -> Turn:
+    """The question with where its answer is written, if it is."""
+    for text in sample.texts:
+        at = text["text"].lower().find(turn.answer.lower())
+        if at >= 0:
+            end = at + len(turn.answer)
+            places = [seen.place(x, y) for x, y in zip(text["x"][at:end], text["y"][at:end], strict=True)]
+            return Turn(turn.prompt, turn.answer, places)
+    return turn
 
 
 def whole(image: Image.Image, side: int) -> View:
@@ -178,12 +207,13 @@ class Word:
     xs: list[float]
     ys: list[float]
 
-    def seen(self, view: "View") -> str:
-        """The part of it that can be read in a view."""
+    def turn(self, view: "View") -> Turn:
+        """A question for the part of it that can be read in a view."""
         margin = 0.2 * self.em / view.span
         places = [view.place(10 * x, 10 * y) for x, y in zip(self.xs, self.ys, strict=True)]
         inside = [all(margin <= v <= 1 - margin for v in place) for place in places]
-        return "".join(c for c, there in zip(self.text, inside, strict=True) if there)
+        text = "".join(c for c, there in zip(self.text, inside, strict=True) if there)
+        return Turn(NEAREST, text, [place for place, there in zip(places, inside, strict=True) if there])
 
 
 def word_list(sample: Sample) -> list[Word]:
@@ -202,15 +232,16 @@ def word_list(sample: Sample) -> list[Word]:
 
 def crops(
     sample: Sample, image: Image.Image, side: int, least: float, cut: bool, many: int, rng: random.Random
-) -> list[tuple[View, str, str]]:
-    """Up to `many` squares around a word or an object, with a prompt for it and the answer."""
+) -> list[tuple[View, Turn]]:
+    """Up to `many` squares around a word or an object, with a question for it."""
     made = []
     if sample.objects:
         for o in rng.sample(sample.objects, min(many, len(sample.objects))):
             span = round(max(image.size) * rng.uniform(0.3, 0.9))
             shift = [rng.uniform(-0.06, 0.06) * span for _ in range(2)]
             left, top = round(o["x"] / 10 + shift[0] - span / 2), round(o["y"] / 10 + shift[1] - span / 2)
-            made.append((view(image, left, top, span, side), THING, o["name"]))
+            seen = view(image, left, top, span, side)
+            made.append((seen, Turn(THING, o["name"], [seen.place(o["x"], o["y"])] * len(o["name"]))))
         return made
     words = word_list(sample)
     for word in rng.sample(words, min(many, len(words))):
@@ -224,8 +255,9 @@ def crops(
         dx, dy = rng.uniform(-slack, slack), rng.uniform(-0.3, 0.3) * word.em
         left, top = round(word.x + dx - span / 2), round(word.y + dy - span / 2)
         seen = view(image, left, top, span, side)
-        if text := word.seen(seen):
-            made.append((seen, NEAREST, text))
+        turn = word.turn(seen)
+        if turn.answer:
+            made.append((seen, turn))
     return made
 
 
@@ -259,7 +291,7 @@ class Batches(torch.utils.data.IterableDataset):
             side = rng.choices(list(plan), [chance for _, chance, _ in plan.values()])[0]
             size, _, shares = plan[side]
             size = max(2, round(size * self.batch))
-            rows: list[tuple[Sample, View, list[tuple[str, str]]]] = []
+            rows: list[tuple[Sample, View, list[Turn]]] = []
             while len(rows) < size:
                 suite = rng.choices(SUITES, shares)[0]
                 if crop:
@@ -269,16 +301,16 @@ class Batches(torch.utils.data.IterableDataset):
                     kept[suite, index] = image
                     least = math.exp(math.log(LARGE) + min(1.0, done / 0.8) * math.log(LEGIBLE / LARGE))
                     made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
-                    rows += [(sample, seen, [(asked, answer)]) for seen, asked, answer in made]
+                    rows += [(sample, seen, [turn]) for seen, turn in made]
                     continue
                 sample = rng.choice(self.samples[suite])
                 turns = legible_turns(sample, side)
                 if not turns:
                     continue
                 seen = whole(opened(sample.png), side)
-                turns = rng.sample(turns, min(TURNS, len(turns)))
+                turns = [located(sample, turn, seen) for turn in rng.sample(turns, min(TURNS, len(turns)))]
                 text = legible_text(sample, seen) if rng.random() < 0.25 else None
-                rows.append((sample, seen, [(READ, text), *turns] if text else turns))
+                rows.append((sample, seen, [Turn(READ, text), *turns] if text else turns))
             rows = rows[:size]
             dense = [points(sample, seen, self.count, rng) for sample, seen, _ in rows]
             yield {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import words as vocabulary
+from data import NOWHERE, Turn
 from encoders import encoder
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -12,6 +13,10 @@ from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 IGNORED = -100
+# Deviation of the decoder's weights at the beginning; transformers' is meant for wider ones.
+INITIAL = 0.05
+# The layer and the head that are taught to look where the next character of an answer stands.
+POINTER = 1, 0
 
 
 def decoder_numbers(vocab: int) -> dict:
@@ -19,8 +24,8 @@ def decoder_numbers(vocab: int) -> dict:
         "hidden_size": 192,
         "intermediate_size": 512,
         "num_hidden_layers": 4,
-        "num_attention_heads": 3,
-        "num_key_value_heads": 1,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
         "vocab_size": vocab,
         "rope_theta": 10000.0,
         "rms_norm_eps": 1e-6,
@@ -80,7 +85,9 @@ class Vlm(nn.Module):
             nn.Linear(self.encoder.config.features, width), nn.GELU(), nn.Linear(width, width)
         )
         # Written out, attention is quicker backwards on the CPU in bf16.
-        self.decoder = Qwen2ForCausalLM(Qwen2Config(**numbers, attn_implementation="eager"))
+        self.decoder = Qwen2ForCausalLM(
+            Qwen2Config(**numbers, attn_implementation="eager", initializer_range=INITIAL)
+        )
         self.words = words
         self.eos = words.token_to_id(vocabulary.END)
         self.before = self.tokens(vocabulary.BEFORE_IMAGE)
@@ -99,26 +106,32 @@ class Vlm(nn.Module):
         """Ids of a turn up to where its answer begins."""
         return self.tokens((vocabulary.BETWEEN_TURNS if number else "\n") + prompt + vocabulary.AFTER_TURN)
 
-    def batch(self, conversations: list[list[tuple[str, str]]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Padded ids, targets (the answers only), the number of each id's turn, and mask."""
-        rows, targets, numbers = [], [], []
+    def batch(self, conversations: list[list[Turn]]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Padded ids, targets (the answers only), the number of each id's turn, where it stands in the picture if that
+        is known (x and y in 0..1, else negative), and mask."""
+        rows, targets, numbers, places = [], [], [], []
         for conversation in conversations:
-            ids, wanted, turn_of = [], [], []
-            for number, (prompt, answer) in enumerate(conversation):
-                question, said = self.question(prompt, number), self.tokens(answer) + [self.eos]
+            ids, wanted, turn_of, stands = [], [], [], []
+            for number, turn in enumerate(conversation):
+                question = self.question(turn.prompt, number)
+                spelt = self.words.encode(turn.answer, add_special_tokens=False)
+                said = spelt.ids + [self.eos]
                 ids += question + said
                 wanted += [IGNORED] * len(question) + said
                 turn_of += [number] * (len(question) + len(said))
+                known = [turn.places[start] for start, _ in spelt.offsets] if turn.places else [NOWHERE] * len(spelt)
+                stands += [NOWHERE] * len(question) + known + [NOWHERE]
             rows.append(ids)
             targets.append(wanted)
             numbers.append(turn_of)
+            places.append(stands)
         longest = max(map(len, rows))
 
-        def padded(all_rows: list[list[int]], fill: int) -> Tensor:
+        def padded(all_rows: list[list], fill: object) -> Tensor:
             return torch.tensor([row + [fill] * (longest - len(row)) for row in all_rows], device=self.device)
 
         mask = padded([[1] * len(row) for row in rows], 0)
-        return padded(rows, 0), padded(targets, IGNORED), padded(numbers, 0), mask
+        return padded(rows, 0), padded(targets, IGNORED), padded(numbers, 0), padded(places, NOWHERE), mask
 
     def inputs(self, features: Tensor | None, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         text = self.decoder.model.embed_tokens(ids)
@@ -130,13 +143,29 @@ class Vlm(nn.Module):
         ones = mask.new_ones((len(ids), ahead))
         return torch.cat([*parts, text], 1), torch.cat([ones, mask], 1)
 
-    def loss(self, features: Tensor | None, conversations: list[list[tuple[str, str]]]) -> tuple[Tensor, list[list[bool]]]:
-        """Of every token of the answers, and which answers are right as a whole."""
-        ids, targets, numbers, mask = self.batch(conversations)
+    def pointing(self, attention: Tensor, features: Tensor, places: Tensor) -> Tensor:
+        """What a head misses of the cells where the next tokens stand: attention `(b, n, keys)`, places `(b, n, 2)`."""
+        h, w = features.shape[2:]
+        ahead = len(self.before)
+        known = places[..., 0] >= 0
+        x, y = (places[known] * places.new_tensor([w, h])).long().unbind(-1)
+        cells = y.clamp(max=h - 1) * w + x.clamp(max=w - 1)
+        seen = attention[:, :, ahead : ahead + h * w][known].float()
+        return -(seen.gather(1, cells[:, None]) + 1e-4).log().sum() / max(1, len(cells))
+
+    def loss(self, features: Tensor | None, conversations: list[list[Turn]]) -> tuple[Tensor, Tensor, list[list[bool]]]:
+        """Of every token of the answers, of the pointer, and which answers are right as a whole."""
+        ids, targets, numbers, places, mask = self.batch(conversations)
         embeds, mask = self.inputs(features, ids, mask)
-        hidden = self.decoder.model(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
-        hidden = hidden[:, -ids.shape[1] : -1]
+        layer, head = POINTER
+        out = self.decoder.model(inputs_embeds=embeds, attention_mask=mask, output_attentions=features is not None)
+        hidden = out.last_hidden_state[:, -ids.shape[1] : -1]
         wanted, numbers = targets[:, 1:], numbers[:, 1:]
+        if features is None:
+            pointing = hidden.new_zeros(())
+        else:
+            attention = out.attentions[layer][:, head, -ids.shape[1] : -1]
+            pointing = self.pointing(attention, features, places[:, 1:])
         chosen = wanted != IGNORED
         logits = self.decoder.lm_head(hidden[chosen])
         wrong = torch.zeros(len(ids), max(map(len, conversations)), device=ids.device)
@@ -144,7 +173,7 @@ class Vlm(nn.Module):
         missed = (logits.argmax(-1) != wanted[chosen]).float()
         wrong.index_put_((rows, numbers[chosen]), missed, accumulate=True)
         right = [[w == 0 for w in row[: len(c)]] for row, c in zip(wrong.tolist(), conversations, strict=True)]
-        return F.cross_entropy(logits.float(), wanted[chosen], reduction="none"), right
+        return F.cross_entropy(logits.float(), wanted[chosen]), pointing, right
 
     @torch.no_grad()
     def answer(self, features: Tensor | None, prompts: list[str], most: int = 24) -> list[str]:

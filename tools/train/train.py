@@ -145,13 +145,13 @@ class Training:
                 return found
             # Some questions come without their picture, so that what is answered without one can be measured.
             blind = stage == "tune" and self.step % BLIND == 0
-            loss, right = self.model.loss(None if blind else maps[-1], batch["turns"])
-        found["answer"] = loss.mean()
+            found["answer"], pointing, right = self.model.loss(None if blind else maps[-1], batch["turns"])
         if blind:
-            return found | {"blind": loss.mean().detach()}
+            return found | {"blind": found["answer"].detach()}
+        found["pointing"] = pointing
         for suite, turns, row in zip(batch["suites"], batch["turns"], right, strict=True):
-            for (prompt, _), hit in zip(turns, row, strict=True):
-                name = "read" if prompt in (data.READ, data.NEAREST, data.THING) else suite
+            for turn, hit in zip(turns, row, strict=True):
+                name = "read" if turn.prompt in (data.READ, data.NEAREST, data.THING) else suite
                 found.setdefault(f"{name} right", []).append(hit)
         return {k: torch.tensor(v).float().mean() if isinstance(v, list) else v for k, v in found.items()}
 
@@ -187,7 +187,8 @@ class Training:
             self.model.encoder.train(self.name != "spell")
             found = self.losses(batch)
             dense = sum(value for name, value in found.items() if name.startswith("read") and value.requires_grad)
-            loss = found.get("answer", 0) + dense * (1.0 if self.name == "read" else 0.3)
+            beside = dense * (1.0 if self.name == "read" else 0.3) + 0.5 * found.get("pointing", 0)
+            loss = found.get("answer", 0) + beside
             parameters = []
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
