@@ -12,6 +12,7 @@ import data
 import numpy as np
 import torch
 from export import export, load
+from models import unit
 
 # f32 sums in another order, relative to the largest feature.
 TOLERANCE = 5e-5
@@ -36,7 +37,7 @@ def main() -> None:
                 image.write_bytes(sample.png)
                 pixels = data.whole(data.opened(sample.png), args.side).pixels
                 with torch.no_grad():
-                    expected = model.visual(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255)
+                    expected = model.visual(unit(torch.from_numpy(pixels.copy())[None]))
                     answer = model.answer(expected, [sample.prompt])[0]
                 side = ["--resolution", str(args.side)]
                 command = [args.vlmbench, "encode", folder, image, *side, "--out", features]

@@ -54,10 +54,6 @@ def draw(vlmbench: Path, folder: Path, suite: str, split: str, samples: int, see
     return out
 
 
-# Of a token that stands nowhere in a picture.
-NOWHERE = (-1.0, -1.0)
-
-
 @dataclass
 class Turn:
     prompt: str
@@ -119,6 +115,11 @@ class View:
     top: float
     span: float
 
+    @property
+    def scale(self) -> float:
+        """Of a pixel of the picture."""
+        return self.pixels.shape[0] / self.span
+
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Of a place in tenths of a pixel."""
         return (x / 10 - self.left) / self.span, (y / 10 - self.top) / self.span
@@ -136,10 +137,14 @@ def view(image: Image.Image, left: int, top: int, span: int, side: int) -> View:
     return View(np.asarray(cut), left, top, span)
 
 
+def legible(text: dict, scale: float) -> bool:
+    return text["size"] / 10 * scale >= LEGIBLE
+
+
 def legible_turns(sample: Sample, side: int) -> list[Turn]:
     """Questions whose answers can be made out at a side: the others would teach to answer without looking."""
     scale = side / max(Image.open(io.BytesIO(sample.png)).size)
-    small = [text["text"].lower() for text in sample.texts if text["size"] / 10 * scale < LEGIBLE]
+    small = [text["text"].lower() for text in sample.texts if not legible(text, scale)]
     asks = sample.asks or [Turn(sample.prompt, sample.answer)]
     return [ask for ask in asks if not any(ask.answer.lower() in text for text in small)]
 
@@ -171,18 +176,17 @@ CLASS = {c: i for i, c in enumerate(CLASSES)}
 def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[tuple[float, float, int]]:
     """Positions in 0..1 with what stands there: characters and objects that can be made out, or nothing (class 0)."""
     found, taken = [], []
-    scale = seen.pixels.shape[0] / seen.span
 
-    def add(x: float, y: float, name: str, legible: bool) -> None:
+    def add(x: float, y: float, name: str, clear: bool) -> None:
         x, y = seen.place(x, y)
         taken.append((x, y))
-        if legible and 0 <= x < 1 and 0 <= y < 1:
+        if clear and 0 <= x < 1 and 0 <= y < 1:
             found.append((x, y, CLASS[name]))
 
     for text in sample.texts:
         for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
             if c != " ":
-                add(x, y, c, text["size"] / 10 * scale >= LEGIBLE)
+                add(x, y, c, legible(text, seen.scale))
     for o in sample.objects:
         add(o["x"], o["y"], o["name"], True)
     rng.shuffle(found)
@@ -263,17 +267,25 @@ def crops(
 
 def legible_text(sample: Sample, seen: View) -> str | None:
     """All that is written, where that is little and can be made out."""
-    scale = seen.pixels.shape[0] / seen.span
     text = " ".join(text["text"] for text in sample.texts)
-    fits = 0 < len(text) <= 64 and all(t["size"] / 10 * scale >= LEGIBLE for t in sample.texts)
+    fits = 0 < len(text) <= 64 and all(legible(t, seen.scale) for t in sample.texts)
     return text if fits else None
+
+
+def stacked(views: list[View], places: list[list[tuple[float, float, int]]]) -> dict[str, torch.Tensor]:
+    """Pixels `(b, h, w, 3)`, points `(b, n, 2)` and classes `(b, n)`."""
+    return {
+        "pixels": torch.from_numpy(np.stack([seen.pixels for seen in views])),
+        "points": torch.tensor([[p[:2] for p in row] for row in places]),
+        "classes": torch.tensor([[p[2] for p in row] for row in places]),
+    }
 
 
 class Batches(torch.utils.data.IterableDataset):
     """Endless batches, each of one side: pixels, points, prompts and answers.
 
-    While `progress` is below 1 they are crops, first of large print, then of smaller; later whole pictures with their
-    questions.
+    While `progress` is below 1 they are crops, first of larger print, then of smaller too; later mostly whole pictures
+    with their questions.
     """
 
     def __init__(self, samples: list[Sample], seed: int, batch: float, progress: Synchronized, count: int = 64) -> None:
@@ -314,9 +326,7 @@ class Batches(torch.utils.data.IterableDataset):
             rows = rows[:size]
             dense = [points(sample, seen, self.count, rng) for sample, seen, _ in rows]
             yield {
-                "pixels": torch.from_numpy(np.stack([seen.pixels for _, seen, _ in rows])),
-                "points": torch.tensor([[p[:2] for p in row] for row in dense]),
-                "classes": torch.tensor([[p[2] for p in row] for row in dense]),
+                **stacked([seen for _, seen, _ in rows], dense),
                 "turns": [turns for _, _, turns in rows],
                 "suites": [sample.suite for sample, _, _ in rows],
             }

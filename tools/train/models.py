@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import words as vocabulary
-from data import NOWHERE, Turn
+from data import CLASSES, Turn
 from encoders import encoder
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 IGNORED = -100
+# Of a token that stands nowhere in a picture.
+NOWHERE = (-1.0, -1.0)
 # Deviation of the decoder's weights at the beginning; transformers' is meant for wider ones.
 INITIAL = 0.05
 # The layer and the head that are taught to look where the next character of an answer stands.
@@ -71,6 +73,17 @@ class Reader(nn.Module):
         hidden = F.gelu(tokens + self.place(bands))
         hidden = F.gelu(self.mix(hidden) * (1 + self.gate(bands)))
         return self.out(hidden)
+
+
+def readers(widths: tuple[int, ...]) -> nn.ModuleList:
+    """One for each map that is taught; only the last one reads from cells."""
+    last = len(widths) - 1
+    return nn.ModuleList(Reader(width, len(CLASSES), between=i < last) for i, width in enumerate(widths))
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Pixels `(b, h, w, 3)` of 0 to 255 to `(b, 3, h, w)` of 0 to 1."""
+    return pixels.permute(0, 3, 1, 2).float() / 255
 
 
 class Vlm(nn.Module):

@@ -11,7 +11,7 @@ from pathlib import Path
 import data
 import torch
 from export import load
-from models import Reader
+from models import readers, unit
 
 # Pixels an em, from and to.
 SIZES = ((7, 10), (10, 14), (14, 20), (20, 30), (30, 50), (50, 90))
@@ -29,13 +29,9 @@ def crops(samples: dict, low: float, high: float, count: int, rng: random.Random
             continue
         span = max(16, round(SIDE * word.em / em))
         seen = data.view(data.opened(sample.png), round(word.x - span / 2), round(word.y - span / 2), span, SIDE)
-        views.append(torch.tensor(seen.pixels))
+        views.append(seen)
         points.append(data.points(sample, seen, 64, rng))
-    return {
-        "pixels": torch.stack(views).permute(0, 3, 1, 2).float() / 255,
-        "points": torch.tensor([[p[:2] for p in row] for row in points]),
-        "classes": torch.tensor([[p[2] for p in row] for row in points]).flatten(),
-    }
+    return data.stacked(views, points)
 
 
 @torch.no_grad()
@@ -47,11 +43,8 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=64, help="of each size")
     args = parser.parse_args()
     encoder = load(args.state).encoder.to(memory_format=torch.channels_last)
-    widths = encoder.config.widths
-    readers = torch.nn.ModuleList(
-        Reader(width, len(data.CLASSES), between=i + 1 < len(widths)) for i, width in enumerate(widths)
-    )
-    readers.load_state_dict(torch.load(args.state, weights_only=True)["reader"])
+    reader = readers(encoder.config.widths)
+    reader.load_state_dict(torch.load(args.state, weights_only=True)["reader"])
     samples = {}
     for suite in ("textvqa", "docvqa"):
         path = data.draw(args.vlmbench, args.state.parent.parent / "data", suite, "validation", args.samples, 7)
@@ -59,11 +52,12 @@ def main() -> None:
     rng = random.Random(5)
     for low, high in SIZES:
         batch = crops(samples, low, high, args.crops, rng)
-        known = batch["classes"] > 0
+        classes = batch["classes"].flatten()
+        known = classes > 0
         right = []
-        for reader, seen in zip(readers, encoder.maps(batch["pixels"]), strict=True):
-            said = reader(seen, batch["points"]).flatten(0, 1).argmax(1)
-            right.append(f"{(said == batch['classes'])[known].float().mean():.0%}")
+        for one, seen in zip(reader, encoder.maps(unit(batch["pixels"])), strict=True):
+            said = one(seen, batch["points"]).flatten(0, 1).argmax(1)
+            right.append(f"{(said == classes)[known].float().mean():.0%}")
         print(f"{low} to {high} px an em, {int(known.sum())} characters:", *right)
 
 

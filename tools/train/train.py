@@ -12,7 +12,7 @@ from pathlib import Path
 import data
 import torch
 import words
-from models import Reader, Vlm
+from models import Vlm, readers, unit
 from muon import Muon
 from quick import kernels
 from torch.nn import functional as F
@@ -52,10 +52,7 @@ class Training:
         made = words.build(tokenizer)
         self.model = Vlm(args.model, made, words.vocabulary(tokenizer)).to(args.device)
         self.model.encoder.to(memory_format=torch.channels_last)
-        widths = self.model.encoder.config.widths
-        last = len(widths) - 1
-        readers = [Reader(width, len(data.CLASSES), between=i < last) for i, width in enumerate(widths)]
-        self.reader = torch.nn.ModuleList(readers).to(args.device)
+        self.reader = readers(self.model.encoder.config.widths).to(args.device)
         self.stage, self.spent, self.step = 0, 0.0, 0
         self.optimizers = self.new_optimizers()
         # Of the stage, for the processes that draw batches; 1 in the last one.
@@ -127,7 +124,7 @@ class Training:
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         stage = self.name
         device = self.args.device
-        pixels = batch["pixels"].to(device).permute(0, 3, 1, 2).float() / 255
+        pixels = unit(batch["pixels"].to(device))
         # On the CPU bf16 saves time only with our own kernels.
         half = torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or kernels() is not None)
         found = {}
@@ -163,8 +160,7 @@ class Training:
             norm.reset_running_stats()
             norm.momentum = None
         for _ in range(SETTLING):
-            pixels = next(batches)["pixels"].to(self.args.device).permute(0, 3, 1, 2).float() / 255
-            self.model.visual(pixels)
+            self.model.visual(unit(next(batches)["pixels"].to(self.args.device)))
 
     def run(self, batches) -> None:
         sums: dict[tuple[int, str], list[float]] = {}
