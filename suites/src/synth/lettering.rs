@@ -43,6 +43,8 @@ pub(super) struct Reading {
     pub(super) centers: Vec<(f32, f32)>,
     /// Pixels per em.
     pub(super) size: f32,
+    /// Colour of the sign it is on.
+    pub(super) on: Option<&'static str>,
 }
 
 /// A text in one line, measured.
@@ -112,6 +114,7 @@ impl<'a> Line<'a> {
             text: self.text.to_owned(),
             centers,
             size: self.size,
+            on: None,
         }
     }
 }

@@ -342,14 +342,16 @@ fn cannot_write(path: &Path, source: std::io::Error) -> SuiteError {
     }
 }
 
-/// A line of the file beside: id, side lengths, each text with its size and the
-/// centres of its characters, each object with its centre, in tenths of a pixel;
+/// A line of the file beside: id, side lengths, each text with its size, the
+/// colour of the sign it is on and the centres of its characters, each object with its centre, in tenths of a pixel;
 /// and more questions.
 fn write_places<S: Sampled>(to: &mut impl Write, item: &Item<S>) -> std::io::Result<()> {
     #[derive(Serialize)]
     struct Text<'a> {
         text: &'a str,
         size: i32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        on: Option<&'static str>,
         x: Vec<i32>,
         y: Vec<i32>,
     }
@@ -380,6 +382,7 @@ fn write_places<S: Sampled>(to: &mut impl Write, item: &Item<S>) -> std::io::Res
             .map(|reading| Text {
                 text: &reading.text,
                 size: tenths(reading.size),
+                on: reading.on,
                 x: reading.centers.iter().map(|c| tenths(c.0)).collect(),
                 y: reading.centers.iter().map(|c| tenths(c.1)).collect(),
             })

@@ -206,7 +206,10 @@ fn hang(
     }
     canvas.fill(&rounded(w, h, radius), &place, ground);
     let start = Placement::at(-line.width / 2.0, 0.34 * size);
-    line.write(canvas, &place.after(&start), ink)
+    Reading {
+        on: Some(COLORS[sign.color].0),
+        ..line.write(canvas, &place.after(&start), ink)
+    }
 }
 
 fn ask(dice: &mut Dice, sign: &Sign, place: Option<&str>) -> String {

@@ -179,7 +179,7 @@ fn more_questions_are_answered_by_what_is_there() {
     let root = tempfile::tempdir().expect("a folder");
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     for suite in SYNTHETIC {
-        let mut questions = 0;
+        let (mut questions, mut colors) = (0, 0);
         for row in places(root.path(), &request(suite, Split::Train, 20, 5)) {
             let texts = row["texts"].as_array().expect("texts").iter();
             let written: Vec<String> = texts.map(|t| text(&t["text"]).to_lowercase()).collect();
@@ -189,6 +189,13 @@ fn more_questions_are_answered_by_what_is_there() {
                 let (question, answer) = (text(&ask["question"]), text(&ask["answer"]));
                 if suite != "seedbench" {
                     assert!(written.contains(&answer.to_lowercase()), "{ask} of {row}");
+                    for sign in row["texts"].as_array().expect("texts") {
+                        let on = sign["on"].as_str();
+                        if on.is_some_and(|on| question.contains(&format!("the {on} sign"))) {
+                            assert_eq!(text(&sign["text"]).to_lowercase(), answer, "{question}");
+                            colors += 1;
+                        }
+                    }
                     continue;
                 }
                 let choices = ask["choices"].as_array().expect("choices");
@@ -206,6 +213,7 @@ fn more_questions_are_answered_by_what_is_there() {
             }
         }
         assert!(questions > 40, "{suite}: {questions}");
+        assert!(colors > 5 || suite != "textvqa", "{colors}");
     }
 }
 
