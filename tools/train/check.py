@@ -35,7 +35,7 @@ def main() -> None:
             path = data.draw(args.vlmbench, Path(scratch), suite, "validation", args.samples, 0)
             for sample in data.read(path, suite):
                 image.write_bytes(sample.png)
-                pixels = data.whole(data.opened(sample.png), args.side).pixels
+                pixels = data.whole(sample.size, args.side).of(data.opened(sample.png)).pixels
                 with torch.no_grad():
                     expected = model.visual(unit(torch.from_numpy(pixels.copy())[None]))
                     answer = model.answer(expected, [sample.prompt])[0]

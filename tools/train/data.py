@@ -4,8 +4,10 @@ import io
 import json
 import math
 import random
+import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
@@ -17,11 +19,10 @@ from PIL import Image
 SUITES = ("textvqa", "docvqa", "seedbench")
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
-READ, NEAREST, THING = "Read the text", "Read the text in the middle", "What object is in the middle"
 
-# Images a batch at each side, about the same work; how often each is drawn; shares of the suites at it. Small print is
-# mostly shown where it can be read.
-CROPS = {128: (24, 0.8, (4, 5, 2)), 256: (7, 0.2, (4, 5, 2))}
+# Images a batch at each side, about the same work; how often each is drawn; shares of the suites at it, in their order.
+# Small print is mostly shown where it can be read; crops are as large as 512 for the grids that coarse last stages have there.
+CROPS = {128: (24, 0.75, (4, 5, 2)), 256: (7, 0.17, (4, 5, 2)), 512: (2, 0.08, (4, 5, 2))}
 WHOLES = {
     128: (18, 0.15, (4, 1, 4)),
     192: (12, 0.2, (4, 2, 4)),
@@ -29,14 +30,28 @@ WHOLES = {
     384: (4, 0.2, (3, 6, 2)),
     512: (2, 0.2, (3, 6, 2)),
 }
+# What the decoder learns on before it sees pictures: side, side of the grid of tokens, how often, shares of the suites.
+WRITTEN = (
+    (128, 2, 0.06, (4, 0, 5)),
+    (128, 4, 0.1, (4, 1, 5)),
+    (256, 4, 0.3, (4, 4, 4)),
+    (192, 6, 0.1, (4, 2, 4)),
+    (256, 8, 0.14, (4, 4, 4)),
+    (512, 8, 0.2, (3, 6, 3)),
+    (384, 12, 0.05, (3, 6, 3)),
+    (512, 16, 0.05, (3, 6, 3)),
+)
+# Questions a batch of these, each about another picture.
+CONVERSATIONS = 64
 # Pictures of a suite that crops are taken from, which are kept decoded.
 KEPT = 1000
-# Questions about one picture, turn by turn.
-TURNS = 5
-# Batches of crops among those of whole pictures, so that spelling is not forgotten.
-PRACTICE = 0.3
+# Positions of a picture that are asked of an encoder.
+POINTS = 64
+# Questions about one picture, each asked apart: in later turns a decoder copies what it has said before, which teaches
+# less than half as much.
+QUESTIONS = 3
 # The least pixels an em that are taught, those of the beginning, and the most.
-LEGIBLE, LARGE, HUGE = 7.0, 14.0, 72.0
+LEGIBLE, LARGE, HUGE = 8.0, 14.0, 72.0
 # The part of a stage on crops in which words may be cut off, so that few characters are to be read.
 CUT = 0.4
 
@@ -60,18 +75,27 @@ class Turn:
     answer: str
     # Where each character of the answer stands in the view, x and y in 0..1, if it is written there.
     places: list[tuple[float, float]] | None = None
+    # Where characters of the question, by their number, stand, or the thing that their word names.
+    keys: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
 class Sample:
     suite: str
     png: bytes
+    # Width and height.
+    size: tuple[int, int]
     prompt: str
     answer: str
     # More questions with their answers.
     asks: list[Turn]
     texts: list[dict]
     objects: list[dict]
+
+    @cached_property
+    def table(self) -> bool:
+        """Whether something is asked of what a row names."""
+        return any(re.search(r" of [A-Z]", ask.prompt) for ask in self.asks)
 
 
 def most_common(answers: list[str]) -> str:
@@ -102,7 +126,18 @@ def read(path: Path, suite: str) -> list[Sample]:
             for ask in place["asks"]
             if "choices" in ask
         ]
-        samples.append(Sample(suite, image["bytes"], asked, answer, asks, place["texts"], place["objects"]))
+        samples.append(
+            Sample(
+                suite,
+                image["bytes"],
+                (place["width"], place["height"]),
+                asked,
+                answer,
+                asks,
+                place["texts"],
+                place["objects"],
+            )
+        )
     return samples
 
 
@@ -110,67 +145,115 @@ def read(path: Path, suite: str) -> list[Sample]:
 class View:
     """What an encoder sees: a square of a picture. A pixel `x` of the picture is `(x - left) / span` of the view."""
 
-    pixels: np.ndarray
+    side: int
     left: float
     top: float
     span: float
+    pixels: np.ndarray | None = None
 
     @property
     def scale(self) -> float:
         """Of a pixel of the picture."""
-        return self.pixels.shape[0] / self.span
+        return self.side / self.span
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Of a place in tenths of a pixel."""
         return (x / 10 - self.left) / self.span, (y / 10 - self.top) / self.span
+
+    def of(self, image: Image.Image) -> "View":
+        """With pixels: cut out, black beyond the edges, resized."""
+        cut = image.crop((self.left, self.top, self.left + self.span, self.top + self.span))
+        if self.span != self.side:
+            cut = cut.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        return replace(self, pixels=np.asarray(cut))
+
+
+def whole(size: tuple[int, int], side: int) -> View:
+    """All of a picture, padded to a square as the recipes say."""
+    span = max(size)
+    return View(side, -((span - size[0]) // 2), -((span - size[1]) // 2), span)
 
 
 def opened(png: bytes) -> Image.Image:
     return Image.open(io.BytesIO(png)).convert("RGB")
 
 
-def view(image: Image.Image, left: int, top: int, span: int, side: int) -> View:
-    """A square cut out, black beyond the edges, resized to `side` pixels."""
-    cut = image.crop((left, top, left + span, top + span))
-    if span != side:
-        cut = cut.resize((side, side), Image.Resampling.BICUBIC)
-    return View(np.asarray(cut), left, top, span)
-
-
 def legible(text: dict, scale: float) -> bool:
     return text["size"] / 10 * scale >= LEGIBLE
 
 
-def legible_turns(sample: Sample, side: int) -> list[Turn]:
-    """Questions whose answers can be made out at a side: the others would teach to answer without looking."""
-    scale = side / max(Image.open(io.BytesIO(sample.png)).size)
+def legible_turns(sample: Sample, scale: float) -> list[Turn]:
+    """Questions whose answers can be made out: the others would teach to answer without looking."""
     small = [text["text"].lower() for text in sample.texts if not legible(text, scale)]
     asks = sample.asks or [Turn(sample.prompt, sample.answer)]
     return [ask for ask in asks if not any(ask.answer.lower() in text for text in small)]
 
 
 def located(sample: Sample, turn: Turn, seen: View) -> Turn:
-    """The question with where its answer is written, if it is."""
-    for text in sample.texts:
-        at = text["text"].lower().find(turn.answer.lower())
-        if at >= 0:
-            end = at + len(turn.answer)
-            places = [seen.place(x, y) for x, y in zip(text["x"][at:end], text["y"][at:end], strict=True)]
-            return Turn(turn.prompt, turn.answer, places)
-    return turn
+    """The question with where its answer is written, if it is, and what it names."""
+    said = turn.answer.lower()
+    found = [(text["text"].lower() != said, number) for number, text in enumerate(sample.texts) if said in text["text"].lower()]
+    if not found:
+        return Turn(turn.prompt, turn.answer, None, keys(sample, turn, seen, None))
+    # Rather a text that is the answer than one in which it stands.
+    _, number = min(found)
+    text = sample.texts[number]
+    at = text["text"].lower().index(said)
+    xs, ys = (text[axis][at : at + len(said)] for axis in "xy")
+    places = [seen.place(x, y) for x, y in zip(xs, ys, strict=True)]
+    return Turn(turn.prompt, turn.answer, places, keys(sample, turn, seen, number))
 
 
-def whole(image: Image.Image, side: int) -> View:
-    """Padded to a black square and resized as the recipes say."""
-    width, height = image.size
-    span = max(width, height)
-    return view(image, -((span - width) // 2), -((span - height) // 2), span, side)
+def keys(sample: Sample, turn: Turn, seen: View, asked: int | None) -> dict[int, tuple[float, float]]:
+    """Words of a question that stand once in the picture, or before the answer, or name one thing in it."""
+    found = {}
+    things = [(o["name"].split(), o["x"], o["y"]) for o in sample.objects]
+    things += [([t["on"]], t["x"][len(t["x"]) // 2], t["y"][len(t["y"]) // 2]) for t in sample.texts if "on" in t]
+    for word in re.finditer(r"[\w-]{3,}", turn.prompt.partition("\n")[0]):
+        named = word.group().lower()
+        texts = [
+            (number, text, at.start())
+            for number, text in enumerate(sample.texts)
+            if legible(text, seen.scale) and (at := re.search(rf"\b{re.escape(named)}\b", text["text"].lower()))
+        ]
+        if len(texts) > 1:
+            texts = [(number, text, at) for number, text, at in texts if number + 1 == asked]
+        meant = [(x, y) for names, x, y in things if named in names]
+        for i in range(len(named)):
+            if len(texts) == 1:
+                _, text, at = texts[0]
+                found[word.start() + i] = seen.place(text["x"][at + i], text["y"][at + i])
+            elif len(meant) == 1:
+                found[word.start() + i] = seen.place(*meant[0])
+    return found
 
 
 COLORS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "white")
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "ring", "heart")
-CLASSES = [" "] + [chr(code) for code in range(33, 127)] + [f"{c} {s}" for c in COLORS for s in SHAPES]
+CHARACTERS = [" "] + [chr(code) for code in range(33, 127)]
+CLASSES = CHARACTERS + [f"{c} {s}" for c in COLORS for s in SHAPES]
 CLASS = {c: i for i, c in enumerate(CLASSES)}
+
+
+def some_turns(sample: Sample, seen: View, most: int, rng: random.Random) -> list[Turn]:
+    turns = legible_turns(sample, seen.scale)
+    return [located(sample, turn, seen) for turn in rng.sample(turns, min(most, len(turns)))]
+
+
+def marks(sample: Sample, seen: View) -> list[tuple[float, float, int, int, float]]:
+    """All that can be made out: x and y in 0..1, a character or a shape, 1 and up for its colour or that of the sign it is
+    on, size in 0..1."""
+    found = []
+    for text in sample.texts:
+        if legible(text, seen.scale):
+            on = COLORS.index(text["on"]) + 1 if "on" in text else 0
+            for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
+                if c != " ":
+                    found.append((*seen.place(x, y), CLASS[c], on, text["size"] / 10 / seen.span))
+    for o in sample.objects:
+        color, shape = o["name"].split()
+        found.append((*seen.place(o["x"], o["y"]), len(CHARACTERS) + SHAPES.index(shape), 1 + COLORS.index(color), 0.1))
+    return found
 
 
 def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[tuple[float, float, int]]:
@@ -201,23 +284,12 @@ def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[t
 
 @dataclass
 class Word:
-    """A word somewhere in a picture; its middle, its width and the places of its characters in pixels."""
+    """A word somewhere in a picture; its middle, its width and its size in pixels."""
 
-    text: str
     x: float
     y: float
     width: float
     em: float
-    xs: list[float]
-    ys: list[float]
-
-    def turn(self, view: "View") -> Turn:
-        """A question for the part of it that can be read in a view."""
-        margin = 0.2 * self.em / view.span
-        places = [view.place(10 * x, 10 * y) for x, y in zip(self.xs, self.ys, strict=True)]
-        inside = [all(margin <= v <= 1 - margin for v in place) for place in places]
-        text = "".join(c for c, there in zip(self.text, inside, strict=True) if there)
-        return Turn(NEAREST, text, [place for place, there in zip(places, inside, strict=True) if there])
 
 
 def word_list(sample: Sample) -> list[Word]:
@@ -228,24 +300,22 @@ def word_list(sample: Sample) -> list[Word]:
             xs, ys = text["x"][at : at + len(part)], text["y"][at : at + len(part)]
             at += len(part) + 1
             if part:
-                xs, ys = [x / 10 for x in xs], [y / 10 for y in ys]
-                width = xs[-1] - xs[0] + em
-                found.append(Word(part, (xs[0] + xs[-1]) / 2, (ys[0] + ys[-1]) / 2, width, em, xs, ys))
+                width = (xs[-1] - xs[0]) / 10 + em
+                found.append(Word((xs[0] + xs[-1]) / 20, (ys[0] + ys[-1]) / 20, width, em))
     return found
 
 
 def crops(
     sample: Sample, image: Image.Image, side: int, least: float, cut: bool, many: int, rng: random.Random
-) -> list[tuple[View, Turn]]:
-    """Up to `many` squares around a word or an object, with a question for it."""
+) -> list[View]:
+    """Up to `many` squares around a word or an object."""
     made = []
     if sample.objects:
         for o in rng.sample(sample.objects, min(many, len(sample.objects))):
             span = round(max(image.size) * rng.uniform(0.3, 0.9))
             shift = [rng.uniform(-0.06, 0.06) * span for _ in range(2)]
             left, top = round(o["x"] / 10 + shift[0] - span / 2), round(o["y"] / 10 + shift[1] - span / 2)
-            seen = view(image, left, top, span, side)
-            made.append((seen, Turn(THING, o["name"], [seen.place(o["x"], o["y"])] * len(o["name"]))))
+            made.append(View(side, left, top, span).of(image))
         return made
     words = word_list(sample)
     for word in rng.sample(words, min(many, len(words))):
@@ -258,18 +328,8 @@ def crops(
         slack = word.width / 2 if cut else max(0.0, min(0.3 * word.em, 0.5 * (span - word.width)))
         dx, dy = rng.uniform(-slack, slack), rng.uniform(-0.3, 0.3) * word.em
         left, top = round(word.x + dx - span / 2), round(word.y + dy - span / 2)
-        seen = view(image, left, top, span, side)
-        turn = word.turn(seen)
-        if turn.answer:
-            made.append((seen, turn))
+        made.append(View(side, left, top, span).of(image))
     return made
-
-
-def legible_text(sample: Sample, seen: View) -> str | None:
-    """All that is written, where that is little and can be made out."""
-    text = " ".join(text["text"] for text in sample.texts)
-    fits = 0 < len(text) <= 64 and all(legible(t, seen.scale) for t in sample.texts)
-    return text if fits else None
 
 
 def stacked(views: list[View], places: list[list[tuple[float, float, int]]]) -> dict[str, torch.Tensor]:
@@ -281,52 +341,86 @@ def stacked(views: list[View], places: list[list[tuple[float, float, int]]]) -> 
     }
 
 
+def spoken(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, list]:
+    """Questions, the number of the picture each is about, and its suite."""
+    flat = [(turn, number, sample.suite) for number, (sample, _, turns) in enumerate(rows) for turn in turns]
+    return dict(zip(("turns", "pictures", "suites"), map(list, zip(*flat, strict=True)), strict=True))
+
+
+def written(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, torch.Tensor]:
+    """All marks, each after the number of its picture, `(n, 6)`."""
+    found = [(number, *mark) for number, (sample, seen, _) in enumerate(rows) for mark in marks(sample, seen)]
+    return {"marks": torch.tensor(found).reshape(-1, 6)}
+
+
 class Batches(torch.utils.data.IterableDataset):
-    """Endless batches, each of one side: pixels, points, prompts and answers.
+    """Endless batches for a stage, each of one side."""
 
-    While `progress` is below 1 they are crops, first of larger print, then of smaller too; later mostly whole pictures
-    with their questions.
-    """
-
-    def __init__(self, samples: list[Sample], seed: int, batch: float, progress: Synchronized, count: int = 64) -> None:
+    def __init__(self, samples: list[Sample], seed: int, batch: float, stage: str, progress: Synchronized) -> None:
         self.samples = {suite: [s for s in samples if s.suite == suite] for suite in SUITES}
-        self.seed, self.batch, self.progress, self.count = seed, batch, progress, count
+        self.seed, self.batch, self.stage, self.progress = seed, batch, stage, progress
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
-        rng = random.Random(f"{self.seed} {worker.id if worker else 0}")
+        rng = random.Random(f"{self.seed} {self.stage} {worker.id if worker else 0}")
+        yield from {"language": self.written, "read": self.cropped}.get(self.stage, self.asked)(rng)
+
+    def count(self, of: int) -> int:
+        return max(2, round(of * self.batch))
+
+    def cropped(self, rng: random.Random):
+        """Crops with what stands where, first of larger print, then of smaller too."""
         kept: dict[tuple[str, int], Image.Image] = {}
         while True:
             done = self.progress.value
-            crop = done < 1 or rng.random() < PRACTICE
-            plan = CROPS if crop else WHOLES
-            side = rng.choices(list(plan), [chance for _, chance, _ in plan.values()])[0]
-            size, _, shares = plan[side]
-            size = max(2, round(size * self.batch))
-            rows: list[tuple[Sample, View, list[Turn]]] = []
-            while len(rows) < size:
+            side = rng.choices(list(CROPS), [chance for _, chance, _ in CROPS.values()])[0]
+            count, _, shares = CROPS[side]
+            least = math.exp(math.log(LARGE) + min(1.0, done / 0.8) * math.log(LEGIBLE / LARGE))
+            rows: list[tuple[Sample, View]] = []
+            while len(rows) < self.count(count):
                 suite = rng.choices(SUITES, shares)[0]
-                if crop:
-                    index = rng.randrange(min(KEPT, len(self.samples[suite])))
-                    sample = self.samples[suite][index]
-                    image = kept.get((suite, index)) or opened(sample.png)
-                    kept[suite, index] = image
-                    least = math.exp(math.log(LARGE) + min(1.0, done / 0.8) * math.log(LEGIBLE / LARGE))
-                    made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
-                    rows += [(sample, seen, [turn]) for seen, turn in made]
-                    continue
-                sample = rng.choice(self.samples[suite])
-                turns = legible_turns(sample, side)
-                if not turns:
-                    continue
-                seen = whole(opened(sample.png), side)
-                turns = [located(sample, turn, seen) for turn in rng.sample(turns, min(TURNS, len(turns)))]
-                text = legible_text(sample, seen) if rng.random() < 0.25 else None
-                rows.append((sample, seen, [Turn(READ, text), *turns] if text else turns))
-            rows = rows[:size]
-            dense = [points(sample, seen, self.count, rng) for sample, seen, _ in rows]
-            yield {
-                **stacked([seen for _, seen, _ in rows], dense),
-                "turns": [turns for _, _, turns in rows],
-                "suites": [sample.suite for sample, _, _ in rows],
-            }
+                index = rng.randrange(min(KEPT, len(self.samples[suite])))
+                sample = self.samples[suite][index]
+                image = kept.get((suite, index)) or opened(sample.png)
+                kept[suite, index] = image
+                made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
+                rows += [(sample, seen) for seen in made]
+            rows = rows[: self.count(count)]
+            yield stacked([seen for _, seen in rows], [points(sample, seen, POINTS, rng) for sample, seen in rows])
+
+    def questions(
+        self, side: int, count: int, most: int, shares: tuple[float, ...], rng: random.Random, tables: float = 1.0
+    ):
+        """Samples, how they are seen at a side, and what is asked about them, at most so many questions a picture; so much
+        of the pages with tables that there are."""
+        rows: list[tuple[Sample, View, list[Turn]]] = []
+        while len(rows) < self.count(count):
+            sample = rng.choice(self.samples[rng.choices(SUITES, shares)[0]])
+            if sample.table and rng.random() >= tables:
+                continue
+            seen = whole(sample.size, side)
+            turns = some_turns(sample, seen, most, rng)
+            if turns:
+                rows.append((sample, seen, turns))
+        return rows
+
+    def asked(self, rng: random.Random):
+        """Whole pictures with questions, and what stands where."""
+        while True:
+            side = rng.choices(list(WHOLES), [chance for _, chance, _ in WHOLES.values()])[0]
+            count, _, shares = WHOLES[side]
+            rows = self.questions(side, count, QUESTIONS, shares, rng)
+            rows = [(sample, seen.of(opened(sample.png)), turns) for sample, seen, turns in rows]
+            dense = [points(sample, seen, POINTS, rng) for sample, seen, _ in rows]
+            yield stacked([seen for _, seen, _ in rows], dense) | spoken(rows) | written(rows)
+
+    def written(self, rng: random.Random):
+        """Questions with all that stands in a picture instead of its pixels."""
+        while True:
+            side, grid, _, (signs, pages, scenes) = rng.choices(WRITTEN, [chance for _, _, chance, _ in WRITTEN])[0]
+            # Where there is little to find, spelling is learnt first; then come pages, at last those with tables.
+            done = self.progress.value
+            shares = signs, min(1.0, max(0.0, (done - 0.1) / 0.25)) * pages, scenes
+            tables = min(1.0, max(0.0, (done - 0.4) / 0.3))
+            rows = self.questions(side, CONVERSATIONS, 1, shares, rng, tables)
+            yield {"grid": grid} | spoken(rows) | written(rows)

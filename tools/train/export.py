@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 import words
+from decoder import numbers
 from encoders import FastVit, FastVitConfig, RepMixer, VitConfig
-from models import Vlm, decoder_numbers, load_words
+from models import Vlm, load_words
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -134,8 +135,7 @@ def export(model: Vlm, tokenizer: Path, folder: Path, dtype: torch.dtype = torch
     for name, value in model.projector.state_dict().items():
         tensors[f"model.mm_projector.{name}"] = value
     for name, value in model.decoder.state_dict().items():
-        if name != "lm_head.weight":
-            tensors[name] = value
+        tensors[name] = value
     tensors = {name: value.detach().to(dtype).contiguous() for name, value in tensors.items()}
     save_file(tensors, folder / "model.safetensors")
     shutil.copy(tokenizer, folder / "tokenizer.json")
@@ -143,7 +143,7 @@ def export(model: Vlm, tokenizer: Path, folder: Path, dtype: torch.dtype = torch
     config = {
         "architectures": ["LlavaQwen2ForCausalLM"],
         "model_type": "llava_qwen2",
-        **decoder_numbers(model.decoder.config.vocab_size),
+        **numbers(len(model.decoder.model.embed_tokens.weight)),
         "hidden_act": "silu",
         "use_sliding_window": False,
         "bos_token_id": ids[words.UNKNOWN],

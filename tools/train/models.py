@@ -1,39 +1,28 @@
 """The vision-language model around an encoder, and the head that teaches encoders to read."""
 
-import math
 from pathlib import Path
 
 import torch
 import words as vocabulary
 from data import CLASSES, Turn
+from decoder import Decoder, numbers
 from encoders import encoder
+from oracle import Oracle, bands
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 IGNORED = -100
+# The "model" whose decoder the others begin with.
+LANGUAGE = "language"
 # Of a token that stands nowhere in a picture.
 NOWHERE = (-1.0, -1.0)
-# Deviation of the decoder's weights at the beginning; transformers' is meant for wider ones.
-INITIAL = 0.05
-# The layer and the head that are taught to look where the next character of an answer stands.
-POINTER = 1, 0
-
-
-def decoder_numbers(vocab: int) -> dict:
-    return {
-        "hidden_size": 192,
-        "intermediate_size": 512,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "vocab_size": vocab,
-        "rope_theta": 10000.0,
-        "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": True,
-        "max_position_embeddings": 2048,
-    }
+# The most noise in the oracle's tokens, in deviations.
+BLUR = 0.5
+# Heads that are taught where to look, by layer: from words of a question at where these stand in the picture, and from the
+# answer so far at its next character. That is soon learnt where there is little to look at; where a word has to be found
+# first, it takes another layer.
+KEYS, NEXT = ((1, 0),), ((1, 3), (2, 0))
 
 
 class Reader(nn.Module):
@@ -68,10 +57,9 @@ class Reader(nn.Module):
             tokens = self.content(features.flatten(2).transpose(1, 2))
             tokens = tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
         offset = scaled - cell - 0.5
-        angles = offset[..., None] * (math.pi * 2.0 ** torch.arange(self.BANDS, device=points.device) / 2)
-        bands = torch.cat([angles.sin(), angles.cos()], -1).flatten(2)
-        hidden = F.gelu(tokens + self.place(bands))
-        hidden = F.gelu(self.mix(hidden) * (1 + self.gate(bands)))
+        inside = bands(offset, self.BANDS)
+        hidden = F.gelu(tokens + self.place(inside))
+        hidden = F.gelu(self.mix(hidden) * (1 + self.gate(inside)))
         return self.out(hidden)
 
 
@@ -87,19 +75,15 @@ def unit(pixels: Tensor) -> Tensor:
 
 
 class Vlm(nn.Module):
-    """LLaVA: encoder, projector, decoder."""
+    """LLaVA: encoder, projector, decoder. The language model alone has an oracle for its encoder."""
 
     def __init__(self, name: str, words: Tokenizer, vocab: int) -> None:
         super().__init__()
-        self.encoder = encoder(name)
-        numbers = decoder_numbers(vocab)
-        width = numbers["hidden_size"]
+        self.encoder = Oracle() if name == LANGUAGE else encoder(name)
+        self.decoder = Decoder(numbers(vocab))
+        width = self.decoder.model.embed_tokens.weight.shape[1]
         self.projector = nn.Sequential(
             nn.Linear(self.encoder.config.features, width), nn.GELU(), nn.Linear(width, width)
-        )
-        # Written out, attention is quicker backwards on the CPU in bf16.
-        self.decoder = Qwen2ForCausalLM(
-            Qwen2Config(**numbers, attn_implementation="eager", initializer_range=INITIAL)
         )
         self.words = words
         self.eos = words.token_to_id(vocabulary.END)
@@ -107,7 +91,7 @@ class Vlm(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.decoder.device
+        return self.projector[0].weight.device
 
     def tokens(self, text: str) -> list[int]:
         return self.words.encode(text, add_special_tokens=False).ids
@@ -115,49 +99,49 @@ class Vlm(nn.Module):
     def visual(self, pixels: Tensor) -> Tensor:
         return self.encoder(pixels)
 
-    def question(self, prompt: str, number: int = 0) -> list[int]:
-        """Ids of a turn up to where its answer begins."""
-        return self.tokens((vocabulary.BETWEEN_TURNS if number else "\n") + prompt + vocabulary.AFTER_TURN)
+    def asked(self, prompt: str) -> str:
+        """What stands between a picture and the answer."""
+        return "\n" + prompt + vocabulary.AFTER_TURN
 
-    def batch(self, conversations: list[list[Turn]]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Padded ids, targets (the answers only), the number of each id's turn, where it stands in the picture if that
-        is known (x and y in 0..1, else negative), and mask."""
-        rows, targets, numbers, places = [], [], [], []
-        for conversation in conversations:
-            ids, wanted, turn_of, stands = [], [], [], []
-            for number, turn in enumerate(conversation):
-                question = self.question(turn.prompt, number)
-                spelt = self.words.encode(turn.answer, add_special_tokens=False)
-                said = spelt.ids + [self.eos]
-                ids += question + said
-                wanted += [IGNORED] * len(question) + said
-                turn_of += [number] * (len(question) + len(said))
-                known = [turn.places[start] for start, _ in spelt.offsets] if turn.places else [NOWHERE] * len(spelt)
-                stands += [NOWHERE] * len(question) + known + [NOWHERE]
-            rows.append(ids)
-            targets.append(wanted)
-            numbers.append(turn_of)
-            places.append(stands)
+    def batch(self, turns: list[Turn]) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, padded at the end, targets (the answers only), and where each id stands in the picture if that is known
+        (x and y in 0..1, else negative)."""
+        rows, targets, places = [], [], []
+        for turn in turns:
+            encoded = self.words.encode(self.asked(turn.prompt), add_special_tokens=False)
+            question = encoded.ids
+            # The text begins with a line break, which is not the prompt's.
+            named = [turn.keys.get(start - 1, NOWHERE) for start, _ in encoded.offsets]
+            spelt = self.words.encode(turn.answer, add_special_tokens=False)
+            said = spelt.ids + [self.eos]
+            rows.append(question + said)
+            targets.append([IGNORED] * len(question) + said)
+            known = [turn.places[start] for start, _ in spelt.offsets] if turn.places else [NOWHERE] * len(spelt)
+            places.append(named + known + [NOWHERE])
         longest = max(map(len, rows))
 
         def padded(all_rows: list[list], fill: object) -> Tensor:
             return torch.tensor([row + [fill] * (longest - len(row)) for row in all_rows], device=self.device)
 
-        mask = padded([[1] * len(row) for row in rows], 0)
-        return padded(rows, 0), padded(targets, IGNORED), padded(numbers, 0), padded(places, NOWHERE), mask
+        return padded(rows, 0), padded(targets, IGNORED), padded(places, NOWHERE)
 
-    def inputs(self, features: Tensor | None, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        text = self.decoder.model.embed_tokens(ids)
-        before = self.decoder.model.embed_tokens(ids.new_tensor(self.before)).expand(len(ids), -1, -1)
-        parts = [before]
+    def tokens_of(self, features: Tensor) -> Tensor:
+        """Visual tokens `(b, n, width)`."""
+        tokens = self.projector(features.flatten(2).transpose(1, 2)).float()
+        if self.training and isinstance(self.encoder, Oracle):
+            # No encoder will ever make quite these tokens.
+            noise = BLUR * torch.rand(len(tokens), 1, 1, device=tokens.device) * tokens.detach().std()
+            tokens = tokens + noise * torch.randn_like(tokens)
+        return tokens
+
+    def inputs(self, features: Tensor | None, ids: Tensor) -> Tensor:
+        parts = [self.decoder.embed(ids.new_tensor(self.before)).expand(len(ids), -1, -1)]
         if features is not None:
-            parts.append(self.projector(features.flatten(2).transpose(1, 2)).to(text.dtype))
-        ahead = sum(part.shape[1] for part in parts)
-        ones = mask.new_ones((len(ids), ahead))
-        return torch.cat([*parts, text], 1), torch.cat([ones, mask], 1)
+            parts.append(self.tokens_of(features))
+        return torch.cat([*parts, self.decoder.embed(ids)], 1)
 
     def pointing(self, attention: Tensor, features: Tensor, places: Tensor) -> Tensor:
-        """What a head misses of the cells where the next tokens stand: attention `(b, n, keys)`, places `(b, n, 2)`."""
+        """What a head misses of the cells it should look at: attention `(b, n, keys)`, places `(b, n, 2)`."""
         h, w = features.shape[2:]
         ahead = len(self.before)
         known = places[..., 0] >= 0
@@ -166,47 +150,46 @@ class Vlm(nn.Module):
         seen = attention[:, :, ahead : ahead + h * w][known].float()
         return -(seen.gather(1, cells[:, None]) + 1e-4).log().sum() / max(1, len(cells))
 
-    def loss(self, features: Tensor | None, conversations: list[list[Turn]]) -> tuple[Tensor, Tensor, list[list[bool]]]:
+    def loss(self, features: Tensor | None, turns: list[Turn]) -> tuple[Tensor, Tensor, list[bool]]:
         """Of every token of the answers, of the pointer, and which answers are right as a whole."""
-        ids, targets, numbers, places, mask = self.batch(conversations)
-        embeds, mask = self.inputs(features, ids, mask)
-        layer, head = POINTER
-        out = self.decoder.model(inputs_embeds=embeds, attention_mask=mask, output_attentions=features is not None)
-        hidden = out.last_hidden_state[:, -ids.shape[1] : -1]
-        wanted, numbers = targets[:, 1:], numbers[:, 1:]
-        if features is None:
-            pointing = hidden.new_zeros(())
-        else:
-            attention = out.attentions[layer][:, head, -ids.shape[1] : -1]
-            pointing = self.pointing(attention, features, places[:, 1:])
+        ids, targets, places = self.batch(turns)
+        hidden, attention = self.decoder(self.inputs(features, ids))
+        hidden = hidden[:, -ids.shape[1] : -1]
+        wanted = targets[:, 1:]
+        pointing = hidden.new_zeros(())
+        if features is not None:
+            asked = targets == IGNORED
+            # What comes next is looked for one token before.
+            for heads, wanted_of, before in ((KEYS, asked, 0), (NEXT, ~asked, 1)):
+                where = places.where(wanted_of[..., None], -1)
+                begin = attention[0].shape[2] - ids.shape[1] - before
+                for layer, head in heads:
+                    looks = attention[layer][:, head, begin : begin + ids.shape[1]]
+                    pointing = pointing + self.pointing(looks, features, where)
         chosen = wanted != IGNORED
-        logits = self.decoder.lm_head(hidden[chosen])
-        wrong = torch.zeros(len(ids), max(map(len, conversations)), device=ids.device)
-        rows = chosen.nonzero()[:, 0]
-        missed = (logits.argmax(-1) != wanted[chosen]).float()
-        wrong.index_put_((rows, numbers[chosen]), missed, accumulate=True)
-        right = [[w == 0 for w in row[: len(c)]] for row, c in zip(wrong.tolist(), conversations, strict=True)]
-        return F.cross_entropy(logits.float(), wanted[chosen]), pointing, right
+        logits = self.decoder.logits(hidden[chosen])
+        missed = torch.zeros_like(wanted, dtype=torch.bool)
+        missed[chosen] = logits.argmax(-1) != wanted[chosen]
+        right = (~missed.any(1)).tolist()
+        # Between a mean over tokens, in which a letter would not count beside a line, and one over answers.
+        weights = chosen.sum(1, keepdim=True).rsqrt().expand_as(wanted)[chosen]
+        loss = F.cross_entropy(logits.float(), wanted[chosen], reduction="none")
+        return (loss * weights).sum() / weights.sum(), pointing, right
 
     @torch.no_grad()
     def answer(self, features: Tensor | None, prompts: list[str], most: int = 24) -> list[str]:
         """Greedy answers."""
         said = []
         for i, prompt in enumerate(prompts):
-            ids = torch.tensor([self.question(prompt)], device=self.device)
-            one = None if features is None else features[i : i + 1]
-            embeds, _ = self.inputs(one, ids, torch.ones_like(ids))
-            tokens: list[int] = []
-            cache = None
-            while len(tokens) < most:
-                out = self.decoder(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
-                token = int(out.logits[0, -1].argmax())
-                if token == self.eos:
+            ids = self.tokens(self.asked(prompt))
+            asked = len(ids)
+            while len(ids) - asked < most:
+                one = None if features is None else features[i : i + 1]
+                hidden, _ = self.decoder(self.inputs(one, torch.tensor([ids], device=self.device)))
+                ids.append(int(self.decoder.logits(hidden[0, -1]).argmax()))
+                if ids[-1] == self.eos:
                     break
-                tokens.append(token)
-                embeds = self.decoder.model.embed_tokens(ids.new_tensor([[token]]))
-            said.append(self.words.decode(tokens))
+            said.append(self.words.decode([i for i in ids[asked:] if i != self.eos]))
         return said
 
 

@@ -1,5 +1,6 @@
 // What takes PyTorch most of a training step on the CPU: the gradient of a depthwise convolution's weights, batch norm and
-// GELU. Maps are channels last, in f32 or bf16; sums are f32.
+// GELU; and what a decoder has between its products, each of which is many passes over memory in PyTorch. Maps are channels
+// last, values f32 or bf16; sums are f32.
 
 #include <torch/extension.h>
 
@@ -229,6 +230,183 @@ void gelu_backward(const at::Tensor& g, const at::Tensor& x, at::Tensor& below) 
   });
 }
 
+inline float sum(__m512 v) { return _mm512_reduce_add_ps(v); }
+
+// `x` f32 of rows of `c`, the output in another type.
+template <typename T>
+void rms_forward(const at::Tensor& x, const at::Tensor& weight, double eps, at::Tensor& y, at::Tensor& inverse) {
+  const int64_t c = x.size(-1);
+  const float *xs = x.const_data_ptr<float>(), *w = weight.const_data_ptr<float>();
+  at::parallel_for(0, x.numel() / c, 64, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; r++) {
+      __m512 squares = _mm512_setzero_ps();
+      for (int64_t i = 0; i < c; i += 16) squares = _mm512_fmadd_ps(load(xs + r * c + i), load(xs + r * c + i), squares);
+      const float scale = 1 / std::sqrt(sum(squares) / c + eps);
+      inverse.data_ptr<float>()[r] = scale;
+      for (int64_t i = 0; i < c; i += 16) {
+        const __m512 v = _mm512_mul_ps(load(xs + r * c + i), _mm512_set1_ps(scale));
+        store(y.data_ptr<T>() + r * c + i, _mm512_mul_ps(v, load(w + i)));
+      }
+    }
+  });
+}
+
+template <typename T>
+void rms_backward(const at::Tensor& g, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverse,
+                  at::Tensor& below, at::Tensor& dweight) {
+  const int64_t c = x.size(-1), rows = x.numel() / c, threads = at::get_num_threads();
+  const float *xs = x.const_data_ptr<float>(), *w = weight.const_data_ptr<float>();
+  const T* gs = g.const_data_ptr<T>();
+  std::vector<std::vector<float>> sums(threads, std::vector<float>(c));
+  at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+    for (int64_t thread = first; thread < last; thread++)
+      for (int64_t r = rows * thread / threads; r < rows * (thread + 1) / threads; r++) {
+        const float scale = inverse.const_data_ptr<float>()[r];
+        __m512 product = _mm512_setzero_ps();
+        for (int64_t i = 0; i < c; i += 16) {
+          const __m512 seen = _mm512_mul_ps(load(gs + r * c + i), load(xs + r * c + i));
+          product = _mm512_fmadd_ps(seen, load(w + i), product);
+          float* mine = sums[thread].data() + i;
+          store(mine, _mm512_fmadd_ps(seen, _mm512_set1_ps(scale), load(mine)));
+        }
+        const __m512 by_x = _mm512_set1_ps(-sum(product) / c * scale * scale * scale);
+        for (int64_t i = 0; i < c; i += 16) {
+          const __m512 by_grad = _mm512_mul_ps(_mm512_mul_ps(load(gs + r * c + i), load(w + i)), _mm512_set1_ps(scale));
+          store(below.data_ptr<float>() + r * c + i, _mm512_fmadd_ps(load(xs + r * c + i), by_x, by_grad));
+        }
+      }
+  });
+  for (const auto& part : sums)
+    for (int64_t i = 0; i < c; i++) dweight.data_ptr<float>()[i] += part[i];
+}
+
+inline __m512 sigmoid(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1), e = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
+  const __m512 low = _mm512_div_ps(e, _mm512_add_ps(one, e));
+  return _mm512_mask_sub_ps(low, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ), one, low);
+}
+
+// Rows of `2 h`, gates first, to rows of `h`.
+template <typename T>
+void swiglu_forward(const at::Tensor& x, at::Tensor& y) {
+  const int64_t h = x.size(-1) / 2;
+  const T* xs = x.const_data_ptr<T>();
+  at::parallel_for(0, x.numel() / (2 * h), 64, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; r++)
+      for (int64_t i = 0; i < h; i += 16) {
+        const __m512 gate = load(xs + 2 * r * h + i), up = load(xs + (2 * r + 1) * h + i);
+        store(y.data_ptr<T>() + r * h + i, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), up));
+      }
+  });
+}
+
+template <typename T>
+void swiglu_backward(const at::Tensor& g, const at::Tensor& x, at::Tensor& below) {
+  const int64_t h = x.size(-1) / 2;
+  const T *xs = x.const_data_ptr<T>(), *gs = g.const_data_ptr<T>();
+  T* out = below.data_ptr<T>();
+  at::parallel_for(0, x.numel() / (2 * h), 64, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; r++)
+      for (int64_t i = 0; i < h; i += 16) {
+        const __m512 gate = load(xs + 2 * r * h + i), up = load(xs + (2 * r + 1) * h + i), grad = load(gs + r * h + i);
+        const __m512 s = sigmoid(gate), open = _mm512_mul_ps(gate, s);
+        // s + gate s (1 - s)
+        const __m512 slope = _mm512_fnmadd_ps(open, s, _mm512_add_ps(s, open));
+        store(out + 2 * r * h + i, _mm512_mul_ps(_mm512_mul_ps(grad, up), slope));
+        store(out + (2 * r + 1) * h + i, _mm512_mul_ps(grad, open));
+      }
+  });
+}
+
+inline __m512 load(const float* p, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, p); }
+
+inline __m512 load(const at::BFloat16* p, __mmask16 mask) {
+  __m256i half = _mm256_maskz_loadu_epi16(mask, p);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+inline void store(float* p, __mmask16 mask, __m512 v) { _mm512_mask_storeu_ps(p, mask, v); }
+
+inline void store(at::BFloat16* p, __mmask16 mask, __m512 v) {
+  _mm256_mask_storeu_epi16(p, mask, (__m256i)_mm512_cvtneps_pbh(v));
+}
+
+// Calls `f` for each row with its number and how many of its values count, which a causal row's place in its square says.
+template <typename F>
+void each_row(const at::Tensor& x, bool causal, F f) {
+  const int64_t keys = x.size(-1), queries = causal ? keys : 1;
+  at::parallel_for(0, x.numel() / keys, 16, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; r++) f(r, causal ? r % queries + 1 : keys);
+  });
+}
+
+// Calls `f` with the place and the mask of each 16 values of `count`.
+template <typename F>
+void each_16(int64_t count, F f) {
+  for (int64_t i = 0; i < count; i += 16) f(i, __mmask16(count - i >= 16 ? 0xffff : (1 << (count - i)) - 1));
+}
+
+template <typename T>
+void softmax_forward(const at::Tensor& x, bool causal, at::Tensor& y) {
+  const int64_t n = x.size(-1);
+  each_row(x, causal, [&](int64_t r, int64_t count) {
+    const T* xs = x.const_data_ptr<T>() + r * n;
+    T* ys = y.data_ptr<T>() + r * n;
+    thread_local std::vector<float> kept;
+    kept.resize(n + 16);
+    __m512 most = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
+    each_16(count, [&](int64_t i, __mmask16 m) { most = _mm512_mask_max_ps(most, m, most, load(xs + i, m)); });
+    most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    each_16(count, [&](int64_t i, __mmask16 m) {
+      const __m512 e = exponential(_mm512_sub_ps(load(xs + i, m), most));
+      total = _mm512_mask_add_ps(total, m, total, e);
+      store(&kept[i], e);
+    });
+    const __m512 scale = _mm512_set1_ps(1 / sum(total));
+    each_16(count, [&](int64_t i, __mmask16 m) { store(ys + i, m, _mm512_mul_ps(load(&kept[i]), scale)); });
+    std::fill(ys + count, ys + n, T(0));
+  });
+}
+
+template <typename T>
+void softmax_backward(const at::Tensor& g, const at::Tensor& y, bool causal, at::Tensor& below) {
+  const int64_t n = y.size(-1);
+  each_row(y, causal, [&](int64_t r, int64_t count) {
+    const T *ys = y.const_data_ptr<T>() + r * n, *gs = g.const_data_ptr<T>() + r * n;
+    T* out = below.data_ptr<T>() + r * n;
+    __m512 product = _mm512_setzero_ps();
+    each_16(count, [&](int64_t i, __mmask16 m) { product = _mm512_fmadd_ps(load(gs + i, m), load(ys + i, m), product); });
+    const __m512 mean = _mm512_set1_ps(sum(product));
+    each_16(count, [&](int64_t i, __mmask16 m) {
+      store(out + i, m, _mm512_mul_ps(load(ys + i, m), _mm512_sub_ps(load(gs + i, m), mean)));
+    });
+    std::fill(out + count, out + n, T(0));
+  });
+}
+
+// Heads of 32 values: `(b, n, h, 32)` to `(b, h, n, 32)`, the first `turned` of them turned by each position's angles, or
+// turned back on the way back.
+template <typename T>
+void turn(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, int64_t turned, bool back, at::Tensor& y) {
+  const int64_t b = back ? y.size(0) : x.size(0), n = cosines.size(0), h = back ? y.size(2) : x.size(2);
+  const float *cs = cosines.const_data_ptr<float>(), *ss = sines.const_data_ptr<float>();
+  const __m512 sign = _mm512_set1_ps(back ? -1 : 1);
+  at::parallel_for(0, b * n, 64, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; r++) {
+      const __m512 c = load(cs + r % n * 16), s = _mm512_mul_ps(load(ss + r % n * 16), sign);
+      for (int64_t head = 0; head < h; head++) {
+        const int64_t apart = (r * h + head) * 32, together = ((r / n * h + head) * n + r % n) * 32;
+        const T* given = x.const_data_ptr<T>() + (back ? together : apart);
+        T* made = y.data_ptr<T>() + (back ? apart : together);
+        const __m512 first = load(given), second = load(given + 16);
+        const bool moves = head < turned;
+        store(made, moves ? _mm512_fnmadd_ps(second, s, _mm512_mul_ps(first, c)) : first);
+        store(made + 16, moves ? _mm512_fmadd_ps(first, s, _mm512_mul_ps(second, c)) : second);
+      }
+    }
+  });
+}
+
 #define BY_TYPE(x, function, ...)                          \
   do {                                                     \
     if ((x).scalar_type() == at::kBFloat16) {              \
@@ -287,10 +465,73 @@ at::Tensor gelu_gradient(const at::Tensor& g, const at::Tensor& x) {
   return below;
 }
 
+// Normalised rows in the type asked for, and the inverse of each row's root mean square.
+std::vector<at::Tensor> rms(const at::Tensor& x, const at::Tensor& weight, double eps, bool half) {
+  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat && x.size(-1) % 16 == 0);
+  auto y = at::empty(x.sizes(), x.options().dtype(half ? at::kBFloat16 : at::kFloat));
+  auto inverse = at::empty({x.numel() / x.size(-1)}, x.options());
+  BY_TYPE(y, rms_forward, x, weight, eps, y, inverse);
+  return {y, inverse};
+}
+
+std::vector<at::Tensor> rms_gradient(const at::Tensor& g, const at::Tensor& x, const at::Tensor& weight,
+                                     const at::Tensor& inverse) {
+  TORCH_CHECK(g.is_contiguous() && x.is_contiguous());
+  auto below = at::empty_like(x), dweight = at::zeros_like(weight);
+  BY_TYPE(g, rms_backward, g, x, weight, inverse, below, dweight);
+  return {below, dweight};
+}
+
+at::Tensor swiglu(const at::Tensor& x) {
+  TORCH_CHECK(x.is_contiguous() && x.size(-1) % 32 == 0);
+  auto shape = x.sizes().vec();
+  shape.back() /= 2;
+  auto y = at::empty(shape, x.options());
+  BY_TYPE(x, swiglu_forward, x, y);
+  return y;
+}
+
+at::Tensor swiglu_gradient(const at::Tensor& g, const at::Tensor& x) {
+  TORCH_CHECK(g.is_contiguous() && x.is_contiguous() && g.scalar_type() == x.scalar_type());
+  auto below = at::empty_like(x);
+  BY_TYPE(x, swiglu_backward, g, x, below);
+  return below;
+}
+
+// Over the last dimension; causal where it is as long as the last but one, or that is a multiple of it.
+at::Tensor softmax(const at::Tensor& x, bool causal) {
+  TORCH_CHECK(x.is_contiguous() && (!causal || x.size(-2) % x.size(-1) == 0));
+  auto y = at::empty_like(x);
+  BY_TYPE(x, softmax_forward, x, causal, y);
+  return y;
+}
+
+at::Tensor softmax_gradient(const at::Tensor& g, const at::Tensor& y, bool causal) {
+  TORCH_CHECK(g.is_contiguous() && y.is_contiguous() && g.scalar_type() == y.scalar_type());
+  auto below = at::empty_like(y);
+  BY_TYPE(y, softmax_backward, g, y, causal, below);
+  return below;
+}
+
+at::Tensor heads(const at::Tensor& x, const at::Tensor& cosines, const at::Tensor& sines, int64_t turned, bool back) {
+  TORCH_CHECK(x.is_contiguous() && cosines.is_contiguous() && sines.is_contiguous() && x.size(3) == 32);
+  TORCH_CHECK(cosines.size(0) == x.size(back ? 2 : 1) && cosines.size(1) == 16);
+  auto y = at::empty({x.size(0), x.size(2), x.size(1), 32}, x.options());
+  BY_TYPE(x, turn, x, cosines, sines, turned, back, y);
+  return y;
+}
+
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.def("weight_gradient", &weight_gradient);
   module.def("norm", &norm);
   module.def("norm_gradient", &norm_gradient);
   module.def("gelu", &gelu);
   module.def("gelu_gradient", &gelu_gradient);
+  module.def("rms", &rms);
+  module.def("rms_gradient", &rms_gradient);
+  module.def("swiglu", &swiglu);
+  module.def("swiglu_gradient", &swiglu_gradient);
+  module.def("softmax", &softmax);
+  module.def("softmax_gradient", &softmax_gradient);
+  module.def("heads", &heads);
 }

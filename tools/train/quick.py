@@ -1,4 +1,5 @@
-"""Depthwise convolution, batch norm and GELU that train quickly on a CPU with AVX-512; PyTorch's own elsewhere.
+"""Depthwise convolution, batch norm, GELU, and what a decoder has between its products, that train quickly on a CPU with
+AVX-512; PyTorch's own elsewhere.
 
 PyTorch takes ten times as long for the gradient of a depthwise convolution's weights as for the convolution, and batch
 norm in bf16 is slower than in f32. With these a step takes half of the time.
@@ -86,6 +87,93 @@ class Gelu(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         # In the order of `x` in memory.
         return kernels().gelu_gradient(torch.empty_like(x).copy_(grad), x)
+
+
+class RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float, half: bool) -> Tensor:
+        x = x.contiguous()
+        y, inverse = kernels().rms(x, weight, eps, half)
+        ctx.save_for_backward(x, weight, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return *kernels().rms_gradient(grad.contiguous(), *ctx.saved_tensors), None, None
+
+
+class Swiglu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        return kernels().swiglu(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return kernels().swiglu_gradient(grad.contiguous(), *ctx.saved_tensors)
+
+
+class Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, causal: bool) -> Tensor:
+        y = kernels().softmax(x.contiguous(), causal)
+        ctx.save_for_backward(y)
+        ctx.causal = causal
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return kernels().softmax_gradient(grad.contiguous(), *ctx.saved_tensors, ctx.causal), None
+
+
+class Heads(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, cosines: Tensor, sines: Tensor, turned: int) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        ctx.turned = turned
+        return kernels().heads(x.contiguous(), cosines, sines, turned, False)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return kernels().heads(grad.contiguous(), *ctx.saved_tensors, ctx.turned, True), None, None, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """In the precision of products."""
+    half = torch.is_autocast_enabled(x.device.type)
+    if usable(x, x.shape[-1]) and x.dtype == torch.float32:
+        return RmsNorm.apply(x, weight, eps, half)
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """`silu(a) * b` of the halves of each row."""
+    if usable(x, x.shape[-1] // 2):
+        return Swiglu.apply(x)
+    gate, up = x.chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def softmax(x: Tensor, causal: bool) -> Tensor:
+    """Over the last dimension of `(..., m n, n)`, where a causal row counts up to its place in its square."""
+    if usable(x, 16):
+        return Softmax.apply(x, causal)
+    if causal:
+        n = x.shape[-1]
+        later = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        x = x.masked_fill(later.repeat(x.shape[-2] // n, 1), -torch.inf)
+    return x.softmax(-1, dtype=x.dtype)
+
+
+def heads(x: Tensor, cosines: Tensor, sines: Tensor, turned: int) -> Tensor:
+    """`(b, n, h, d)` to `(b, h, n, d)`, the first `turned` heads turned by rotary angles `(n, d / 2)`."""
+    if usable(x, 16) and x.shape[-1] == 32:
+        return Heads.apply(x, cosines, sines, turned)
+    x = x.transpose(1, 2)
+    first, second = x[:, :turned].chunk(2, -1)
+    rotated = torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1)
+    return torch.cat([rotated.to(x.dtype), x[:, turned:]], 1)
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:

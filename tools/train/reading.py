@@ -28,7 +28,7 @@ def crops(samples: dict, low: float, high: float, count: int, rng: random.Random
         if em > 3 * word.em:
             continue
         span = max(16, round(SIDE * word.em / em))
-        seen = data.view(data.opened(sample.png), round(word.x - span / 2), round(word.y - span / 2), span, SIDE)
+        seen = data.View(SIDE, round(word.x - span / 2), round(word.y - span / 2), span).of(data.opened(sample.png))
         views.append(seen)
         points.append(data.points(sample, seen, 64, rng))
     return data.stacked(views, points)

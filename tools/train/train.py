@@ -1,4 +1,4 @@
-"""Trains one small vision-language model from nothing; see README.md.
+"""Trains one small vision-language model from nothing, first the language model they share; see README.md.
 
     python tools/train/train.py fastvithd --vlmbench target/release/vlmbench --out DIR
 """
@@ -12,9 +12,10 @@ from pathlib import Path
 import data
 import torch
 import words
-from models import Vlm, readers, unit
+from models import LANGUAGE, Vlm, load_words, readers, unit
 from muon import Muon
 from quick import kernels
+from torch import nn
 from torch.nn import functional as F
 
 # One step in so many has its pictures withheld from the decoder.
@@ -25,13 +26,14 @@ SETTLING = 80
 
 def settings() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=("vit", "fastvit", "fastvithd"))
+    parser.add_argument("model", choices=(LANGUAGE, "vit", "fastvit", "fastvithd"))
     parser.add_argument("--vlmbench", type=Path, required=True, help="the program, which draws the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for data, state and curves")
     parser.add_argument("--samples", type=int, default=8000, help="training samples a suite")
-    parser.add_argument("--read-minutes", type=float, default=40, help="encoder alone, on crops")
-    parser.add_argument("--spell-minutes", type=float, default=20, help="projector and decoder, on crops")
-    parser.add_argument("--tune-minutes", type=float, default=60, help="everything, whole pictures")
+    parser.add_argument("--language-minutes", type=float, default=60, help="decoder alone, without pictures")
+    parser.add_argument("--read-minutes", type=float, default=35, help="encoder alone, on crops")
+    parser.add_argument("--align-minutes", type=float, default=10, help="encoder and projector, on whole pictures")
+    parser.add_argument("--tune-minutes", type=float, default=40, help="everything, on whole pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode pictures")
@@ -42,22 +44,24 @@ def settings() -> argparse.Namespace:
 class Training:
     """Model, optimiser and clock of a run that can be interrupted."""
 
-    STAGES = ("read", "spell", "tune")
-
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, name: str) -> None:
         torch.manual_seed(args.seed)
         self.args = args
-        args.out.mkdir(parents=True, exist_ok=True)
-        tokenizer = args.out / "tokenizer.json"
+        self.kind = name
+        self.stages = (LANGUAGE,) if name == LANGUAGE else ("read", "align", "tune")
+        folder = args.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer = folder / "tokenizer.json"
         made = words.build(tokenizer)
-        self.model = Vlm(args.model, made, words.vocabulary(tokenizer)).to(args.device)
+        self.model = Vlm(name, made, words.vocabulary(tokenizer)).to(args.device)
         self.model.encoder.to(memory_format=torch.channels_last)
+        self.oracle = None if name == LANGUAGE else trained_language(args.out).to(args.device)
         self.reader = readers(self.model.encoder.config.widths).to(args.device)
         self.stage, self.spent, self.step = 0, 0.0, 0
         self.optimizers = self.new_optimizers()
-        # Of the stage, for the processes that draw batches; 1 in the last one.
+        # Of the stage, for the processes that draw batches.
         self.progress = multiprocessing.Value("d", 0.0)
-        self.state = args.out / "state.pt"
+        self.state = folder / "state.pt"
         if self.state.exists():
             saved = torch.load(self.state, weights_only=True, map_location=args.device)
             self.model.load_state_dict(saved["model"])
@@ -66,27 +70,35 @@ class Training:
             self.optimizers = self.new_optimizers()
             for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
-        self.curve = (args.out / "curve.jsonl").open("a")
+        self.curve = (folder / "curve.jsonl").open("a")
 
     @property
     def name(self) -> str:
-        return self.STAGES[self.stage]
+        return self.stages[self.stage]
 
     def minutes(self) -> float:
         return getattr(self.args, f"{self.name}_minutes")
 
+    def finished(self) -> bool:
+        return self.stage + 1 == len(self.stages) and self.spent >= 60 * self.minutes()
+
     def new_optimizers(self) -> list[torch.optim.Optimizer]:
         parts = {
+            LANGUAGE: [self.model],
             "read": [self.model.encoder, self.reader],
-            # Only now: a decoder that has seen features which say nothing learns to do without them, and stays so.
-            "spell": [self.model.projector, self.model.decoder],
+            # The decoder has never seen features which say nothing: it would learn to do without them, and stay so.
+            "align": [self.model.encoder, self.reader, self.model.projector],
             "tune": [self.model, self.reader],
         }[self.name]
+        self.model.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_(True)
+        tables = [m.weight for part in parts for m in part.modules() if isinstance(m, nn.Embedding)]
         matrices, others = [], []
         for part in parts:
             for name, parameter in part.named_parameters():
                 # Tables are looked up, and filters of depthwise convolutions stand alone.
-                table = "embed_tokens" in name or name.endswith("positions")
+                table = any(parameter is t for t in tables) or name.endswith("positions")
                 matrix = parameter.ndim in (2, 4) and parameter.shape[1] > 1 and not table
                 (matrices if matrix else others).append(parameter)
         return [
@@ -96,7 +108,7 @@ class Training:
 
     def save(self) -> None:
         saved = {
-            "name": self.args.model,
+            "name": self.kind,
             "model": self.model.state_dict(),
             "reader": self.reader.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -112,7 +124,7 @@ class Training:
         """Warm-up, then a cosine down to a twentieth, over the stage's time."""
         done = min(1.0, self.spent / (60 * self.minutes()))
         warm = min(1.0, (self.step + 1) / 100)
-        peak = {"read": 6e-3, "spell": 5e-3, "tune": 3e-3}[self.name]
+        peak = {LANGUAGE: 1.5e-3, "read": 6e-3, "align": 1.5e-3, "tune": 1e-3}[self.name]
         return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item()))
 
     def log(self, **facts: object) -> None:
@@ -121,69 +133,101 @@ class Training:
         self.curve.write(json.dumps(facts) + "\n")
         self.curve.flush()
 
-    def losses(self, batch: dict) -> dict[str, torch.Tensor]:
-        stage = self.name
+    def seen(self, batch: dict, found: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What the encoder makes of a batch; how well it reads is put into `found`."""
         device = self.args.device
-        pixels = unit(batch["pixels"].to(device))
+        if self.name == LANGUAGE:
+            return self.model.encoder.map(batch["marks"].to(device), len(batch["turns"]), batch["grid"])
+        maps = self.model.encoder.maps(unit(batch["pixels"].to(device)))
+        places, classes = batch["points"].to(device), batch["classes"].to(device).flatten()
+        known = classes > 0
+        for i, (reader, seen) in enumerate(zip(self.reader, maps, strict=True)):
+            scores = reader(seen, places).flatten(0, 1).float()
+            found[f"read{i}"] = F.cross_entropy(scores, classes, ignore_index=-100)
+            found[f"read{i} right"] = (scores.argmax(1) == classes)[known].float().mean().detach()
+        return maps[-1]
+
+    def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         # On the CPU bf16 saves time only with our own kernels.
-        half = torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or kernels() is not None)
-        found = {}
+        half = torch.autocast(
+            self.args.device, torch.bfloat16, enabled=self.args.device != "cpu" or kernels() is not None
+        )
+        found: dict[str, torch.Tensor] = {}
         with half:
-            with torch.set_grad_enabled(stage != "spell"):
-                maps = self.model.encoder.maps(pixels)
-            if stage != "spell":
-                places, classes = batch["points"].to(device), batch["classes"].to(device).flatten()
-                known = classes > 0
-                for i, (reader, seen) in enumerate(zip(self.reader, maps, strict=True)):
-                    scores = reader(seen, places).flatten(0, 1).float()
-                    found[f"read{i}"] = F.cross_entropy(scores, classes, ignore_index=-100)
-                    found[f"read{i} right"] = (scores.argmax(1) == classes)[known].float().mean().detach()
-            if stage == "read":
+            features = self.seen(batch, found)
+            if self.name == "read":
+                return found
+            if self.name != LANGUAGE:
+                found["missed"] = self.missed(batch["marks"].to(self.args.device), features)
+            if self.name == "align":
                 return found
             # Some questions come without their picture, so that what is answered without one can be measured.
-            blind = stage == "tune" and self.step % BLIND == 0
-            found["answer"], pointing, right = self.model.loss(None if blind else maps[-1], batch["turns"])
+            blind = self.step % BLIND == 0
+            features = None if blind else features[batch["pictures"]]
+            found["answer"], pointing, right = self.model.loss(features, batch["turns"])
         if blind:
             return found | {"blind": found["answer"].detach()}
-        found["pointing"] = pointing
-        for suite, turns, row in zip(batch["suites"], batch["turns"], right, strict=True):
-            for turn, hit in zip(turns, row, strict=True):
-                name = "read" if turn.prompt in (data.READ, data.NEAREST, data.THING) else suite
-                found.setdefault(f"{name} right", []).append(hit)
-        return {k: torch.tensor(v).float().mean() if isinstance(v, list) else v for k, v in found.items()}
+        hits: dict[str, list[bool]] = {}
+        for suite, hit in zip(batch["suites"], right, strict=True):
+            hits.setdefault(f"{suite} right", []).append(hit)
+        shares = {suite: torch.tensor(row).float().mean() for suite, row in hits.items()}
+        return found | {"pointing": pointing} | shares
+
+    def missed(self, marks: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """How far the visual tokens are from those that the decoder has learnt to understand, where 1 is their spread."""
+        with torch.no_grad():
+            wanted = self.oracle.tokens_of(self.oracle.encoder.map(marks, len(features), features.shape[-1]))
+        spread = (wanted - wanted.mean((0, 1))).square().mean()
+        return (self.model.tokens_of(features) - wanted).square().mean() / spread
+
+    @staticmethod
+    def pictures(batch: dict) -> int:
+        return len(batch["pixels"] if "pixels" in batch else batch["turns"])
 
     @torch.no_grad()
     def settle(self, batches) -> None:
         """Gives batch norms the statistics of many batches instead of the last ten."""
-        norms = [m for m in self.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
+        if not norms:
+            return
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
         for _ in range(SETTLING):
             self.model.visual(unit(next(batches)["pixels"].to(self.args.device)))
 
-    def run(self, batches) -> None:
+    def begin(self) -> None:
+        """A stage, with its optimisers."""
+        self.stage, self.spent, self.step = self.stage + 1, 0.0, 0
+        if self.name == "align":
+            self.model.decoder.load_state_dict(self.oracle.decoder.state_dict())
+        self.optimizers = self.new_optimizers()
+
+    def batches(self, samples: list[data.Sample]):
+        source = data.Batches(samples, self.args.seed + self.step, self.args.batch, self.name, self.progress)
+        return iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=self.args.workers, prefetch_factor=4))
+
+    def run(self, samples: list[data.Sample]) -> None:
+        batches = self.batches(samples)
         sums: dict[tuple[int, str], list[float]] = {}
-        shown = time.monotonic()
-        saved = shown
+        shown = saved = time.monotonic()
         while True:
-            while self.spent >= 60 * self.minutes():
-                if self.stage + 1 == len(self.STAGES):
-                    self.settle(batches)
-                    self.save()
-                    return
+            if self.finished():
+                self.settle(batches)
                 self.save()
-                self.stage, self.spent, self.step = self.stage + 1, 0.0, 0
-                self.optimizers = self.new_optimizers()
+                return
+            if self.spent >= 60 * self.minutes():
+                self.save()
+                self.begin()
+                batches = self.batches(samples)
             start = time.monotonic()
-            done = self.spent / (60 * self.minutes())
-            self.progress.value = 1.0 if self.name == "tune" else min(0.999, done)
+            self.progress.value = min(1.0, self.spent / (60 * self.minutes()))
             batch = next(batches)
             self.model.train()
-            self.model.encoder.train(self.name != "spell")
             found = self.losses(batch)
             dense = sum(value for name, value in found.items() if name.startswith("read") and value.requires_grad)
-            beside = dense * (1.0 if self.name == "read" else 0.3) + 0.5 * found.get("pointing", 0)
+            dense = dense + found.get("missed", 0)
+            beside = dense * (0.3 if self.name == "tune" else 1.0) + 0.5 * found.get("pointing", 0)
             loss = found.get("answer", 0) + beside
             parameters = []
             for optimizer in self.optimizers:
@@ -196,12 +240,13 @@ class Training:
             for optimizer in self.optimizers:
                 optimizer.step()
             now = time.monotonic()
-            self.spent += now - start
+            # More than this, and the process was stopped meanwhile.
+            self.spent += min(now - start, 30)
             self.step += 1
-            side = batch["pixels"].shape[1]
+            side = batch["grid"] if self.name == LANGUAGE else batch["pixels"].shape[1]
             for name, value in found.items():
                 sums.setdefault((side, name), []).append(float(value.detach()))
-            sums.setdefault((side, "images/s"), []).append(len(batch["turns"]) / (now - start))
+            sums.setdefault((side, "images/s"), []).append(self.pictures(batch) / (now - start))
             if now - shown > 30:
                 means = {f"{name}@{side}": round(sum(v) / len(v), 3) for (side, name), v in sorted(sums.items())}
                 self.log(**means)
@@ -211,20 +256,26 @@ class Training:
                 saved = now
 
 
+def trained_language(out: Path) -> Vlm:
+    folder = out / LANGUAGE
+    model = Vlm(LANGUAGE, load_words(folder / "tokenizer.json"), words.vocabulary(folder / "tokenizer.json"))
+    model.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["model"])
+    return model.requires_grad_(False).eval()
+
+
 def main() -> None:
     args = settings()
     samples = []
     for suite in data.SUITES:
-        path = data.draw(args.vlmbench, args.out.parent / "data", suite, "train", args.samples, args.seed)
+        path = data.draw(args.vlmbench, args.out / "data", suite, "train", args.samples, args.seed)
         samples += data.read(path, suite)
-    training = Training(args)
-    parts = {
-        name: sum(p.numel() for p in part.parameters()) for name, part in training.model.named_children()
-    }
-    print(json.dumps({"parameters": parts, "samples": len(samples)}), flush=True)
-    source = data.Batches(samples, args.seed + training.step, args.batch, training.progress)
-    loader = torch.utils.data.DataLoader(source, batch_size=None, num_workers=args.workers, prefetch_factor=4)
-    training.run(iter(loader))
+    for name in dict.fromkeys((LANGUAGE, args.model)):
+        training = Training(args, name)
+        if training.finished():
+            continue
+        parts = {name: sum(p.numel() for p in part.parameters()) for name, part in training.model.named_children()}
+        print(json.dumps({"model": name, "parameters": parts, "samples": len(samples)}), flush=True)
+        training.run(samples)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ def build(path: Path) -> Tokenizer:
 
 # Qwen2's template, whose line breaks are blanks to this tokenizer.
 BEFORE_IMAGE = f"{START}system\nYou are a helpful assistant.{END}\n{START}user\n"
-BETWEEN_TURNS = f"\n{START}user\n"
 AFTER_TURN = f"{END}\n{START}assistant\n"
 
 

@@ -1,0 +1,60 @@
+"""An encoder that sees everything, to teach a decoder what tokens of pictures are before there are any."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from data import CHARACTERS, COLORS, SHAPES
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTH = 384
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    features: int
+    widths: tuple[int, ...] = ()
+
+
+def bands(values: Tensor, count: int) -> Tensor:
+    """Sines and cosines of values of about 1, `(..., n)` to `(..., 2 n count)`."""
+    angles = values[..., None] * (math.pi * 2.0 ** torch.arange(count, device=values.device) / 2)
+    return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)
+
+
+class Oracle(nn.Module):
+    """All characters and objects of a cell, each with its place in it, put into the cell's one token."""
+
+    BANDS = 6
+
+    def __init__(self, features: int = 192) -> None:
+        super().__init__()
+        self.config = OracleConfig(features)
+        self.name = nn.Embedding(len(CHARACTERS) + len(SHAPES), WIDTH)
+        self.on = nn.Embedding(1 + len(COLORS), WIDTH)
+        self.size = nn.Linear(1, WIDTH)
+        self.place = nn.Linear(4 * self.BANDS, WIDTH)
+        self.gate = nn.Linear(4 * self.BANDS, WIDTH)
+        self.one = nn.Linear(WIDTH, WIDTH)
+        self.where = nn.Linear(4 * self.BANDS, WIDTH)
+        self.all = nn.Linear(WIDTH, WIDTH)
+        self.out = nn.Linear(WIDTH, features)
+
+    def map(self, marks: Tensor, rows: int, grid: int) -> Tensor:
+        """Marks `(n, 6)`, as `data.marks` has them after the number of their picture, to `(rows, features, grid, grid)`."""
+        row, name, on = marks[:, 0].long(), marks[:, 3].long(), marks[:, 4].long()
+        scaled = marks[:, 1:3] * grid
+        cell = scaled.floor().clamp(0, grid - 1)
+        inside = bands(scaled - cell - 0.5, self.BANDS)
+        token = (row * grid + cell[:, 1].long()) * grid + cell[:, 0].long()
+        seen = self.name(name) + self.on(on) + self.size(marks[:, 5:].log())
+        seen = self.one(F.gelu(seen * (1 + self.gate(inside)) + self.place(inside)))
+        sums = seen.new_zeros(rows * grid * grid, WIDTH).index_add(0, token, seen).view(rows, grid * grid, WIDTH)
+        line = (torch.arange(grid, device=marks.device) + 0.5) / grid
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        sums = sums + self.where(bands(torch.stack([x, y], -1).flatten(0, 1), self.BANDS))
+        # However much there is in a cell, its token is as long, as an encoder's are.
+        hidden = F.gelu(self.all(F.rms_norm(sums, (WIDTH,))))
+        tokens = F.rms_norm(self.out(hidden), (self.config.features,))
+        return tokens.transpose(1, 2).unflatten(2, (grid, grid))
