@@ -193,15 +193,15 @@ def located(sample: Sample, turn: Turn, seen: View) -> Turn:
     """The question with where its answer is written, if it is, and what it names."""
     said = turn.answer.lower()
     found = [(text["text"].lower() != said, number) for number, text in enumerate(sample.texts) if said in text["text"].lower()]
-    if not found:
-        return Turn(turn.prompt, turn.answer, None, keys(sample, turn, seen, None))
-    # Rather a text that is the answer than one in which it stands.
-    _, number = min(found)
-    text = sample.texts[number]
-    at = text["text"].lower().index(said)
-    xs, ys = (text[axis][at : at + len(said)] for axis in "xy")
-    places = [seen.place(x, y) for x, y in zip(xs, ys, strict=True)]
-    return Turn(turn.prompt, turn.answer, places, keys(sample, turn, seen, number))
+    places, number = None, None
+    if found:
+        # Rather a text that is the answer than one in which it stands.
+        _, number = min(found)
+        text = sample.texts[number]
+        at = text["text"].lower().index(said)
+        xs, ys = (text[axis][at : at + len(said)] for axis in "xy")
+        places = [seen.place(x, y) for x, y in zip(xs, ys, strict=True)]
+    return replace(turn, places=places, keys=keys(sample, turn, seen, number))
 
 
 def keys(sample: Sample, turn: Turn, seen: View, asked: int | None) -> dict[int, tuple[float, float]]:
@@ -347,7 +347,7 @@ def spoken(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, list]:
     return dict(zip(("turns", "pictures", "suites"), map(list, zip(*flat, strict=True)), strict=True))
 
 
-def written(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, torch.Tensor]:
+def marked(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, torch.Tensor]:
     """All marks, each after the number of its picture, `(n, 6)`."""
     found = [(number, *mark) for number, (sample, seen, _) in enumerate(rows) for mark in marks(sample, seen)]
     return {"marks": torch.tensor(found).reshape(-1, 6)}
@@ -412,7 +412,7 @@ class Batches(torch.utils.data.IterableDataset):
             rows = self.questions(side, count, QUESTIONS, shares, rng)
             rows = [(sample, seen.of(opened(sample.png)), turns) for sample, seen, turns in rows]
             dense = [points(sample, seen, POINTS, rng) for sample, seen, _ in rows]
-            yield stacked([seen for _, seen, _ in rows], dense) | spoken(rows) | written(rows)
+            yield stacked([seen for _, seen, _ in rows], dense) | spoken(rows) | marked(rows)
 
     def written(self, rng: random.Random):
         """Questions with all that stands in a picture instead of its pixels."""
@@ -423,4 +423,4 @@ class Batches(torch.utils.data.IterableDataset):
             shares = signs, min(1.0, max(0.0, (done - 0.1) / 0.25)) * pages, scenes
             tables = min(1.0, max(0.0, (done - 0.4) / 0.3))
             rows = self.questions(side, CONVERSATIONS, 1, shares, rng, tables)
-            yield {"grid": grid} | spoken(rows) | written(rows)
+            yield {"grid": grid} | spoken(rows) | marked(rows)

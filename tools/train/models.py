@@ -1,5 +1,6 @@
 """The vision-language model around an encoder, and the head that teaches encoders to read."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -134,30 +135,31 @@ class Vlm(nn.Module):
             tokens = tokens + noise * torch.randn_like(tokens)
         return tokens
 
-    def inputs(self, features: Tensor | None, ids: Tensor) -> Tensor:
+    def inputs(self, tokens: Tensor | None, ids: Tensor) -> Tensor:
         parts = [self.decoder.embed(ids.new_tensor(self.before)).expand(len(ids), -1, -1)]
-        if features is not None:
-            parts.append(self.tokens_of(features))
+        if tokens is not None:
+            parts.append(tokens)
         return torch.cat([*parts, self.decoder.embed(ids)], 1)
 
-    def pointing(self, attention: Tensor, features: Tensor, places: Tensor) -> Tensor:
+    def pointing(self, attention: Tensor, grid: int, places: Tensor) -> Tensor:
         """What a head misses of the cells it should look at: attention `(b, n, keys)`, places `(b, n, 2)`."""
-        h, w = features.shape[2:]
         ahead = len(self.before)
         known = places[..., 0] >= 0
-        x, y = (places[known] * places.new_tensor([w, h])).long().unbind(-1)
-        cells = y.clamp(max=h - 1) * w + x.clamp(max=w - 1)
-        seen = attention[:, :, ahead : ahead + h * w][known].float()
+        x, y = (places[known] * grid).long().clamp(max=grid - 1).unbind(-1)
+        cells = y * grid + x
+        seen = attention[:, :, ahead : ahead + grid * grid][known].float()
         return -(seen.gather(1, cells[:, None]) + 1e-4).log().sum() / max(1, len(cells))
 
-    def loss(self, features: Tensor | None, turns: list[Turn]) -> tuple[Tensor, Tensor, list[bool]]:
-        """Of every token of the answers, of the pointer, and which answers are right as a whole."""
+    def loss(self, visual: Tensor | None, turns: list[Turn]) -> tuple[Tensor, Tensor, list[bool]]:
+        """Of every token of the answers, of the heads that are taught where to look, and which answers are right as a
+        whole, for a square of visual tokens a question."""
         ids, targets, places = self.batch(turns)
-        hidden, attention = self.decoder(self.inputs(features, ids))
+        hidden, attention = self.decoder(self.inputs(visual, ids))
         hidden = hidden[:, -ids.shape[1] : -1]
         wanted = targets[:, 1:]
         pointing = hidden.new_zeros(())
-        if features is not None:
+        if visual is not None:
+            grid = math.isqrt(visual.shape[1])
             asked = targets == IGNORED
             # What comes next is looked for one token before.
             for heads, wanted_of, before in ((KEYS, asked, 0), (NEXT, ~asked, 1)):
@@ -165,7 +167,7 @@ class Vlm(nn.Module):
                 begin = attention[0].shape[2] - ids.shape[1] - before
                 for layer, head in heads:
                     looks = attention[layer][:, head, begin : begin + ids.shape[1]]
-                    pointing = pointing + self.pointing(looks, features, where)
+                    pointing = pointing + self.pointing(looks, grid, where)
         chosen = wanted != IGNORED
         logits = self.decoder.logits(hidden[chosen])
         missed = torch.zeros_like(wanted, dtype=torch.bool)
@@ -179,12 +181,13 @@ class Vlm(nn.Module):
     @torch.no_grad()
     def answer(self, features: Tensor | None, prompts: list[str], most: int = 24) -> list[str]:
         """Greedy answers."""
+        visual = None if features is None else self.tokens_of(features)
         said = []
         for i, prompt in enumerate(prompts):
             ids = self.tokens(self.asked(prompt))
             asked = len(ids)
             while len(ids) - asked < most:
-                one = None if features is None else features[i : i + 1]
+                one = None if visual is None else visual[i : i + 1]
                 hidden, _ = self.decoder(self.inputs(one, torch.tensor([ids], device=self.device)))
                 ids.append(int(self.decoder.logits(hidden[0, -1]).argmax()))
                 if ids[-1] == self.eos:

@@ -12,7 +12,8 @@ from pathlib import Path
 import data
 import torch
 import words
-from models import LANGUAGE, Vlm, load_words, readers, unit
+from export import load
+from models import LANGUAGE, Vlm, readers, unit
 from muon import Muon
 from quick import kernels
 from torch import nn
@@ -55,7 +56,9 @@ class Training:
         made = words.build(tokenizer)
         self.model = Vlm(name, made, words.vocabulary(tokenizer)).to(args.device)
         self.model.encoder.to(memory_format=torch.channels_last)
-        self.oracle = None if name == LANGUAGE else trained_language(args.out).to(args.device)
+        self.oracle = None
+        if name != LANGUAGE:
+            self.oracle = load(args.out / LANGUAGE / "state.pt").requires_grad_(False).to(args.device)
         self.reader = readers(self.model.encoder.config.widths).to(args.device)
         self.stage, self.spent, self.step = 0, 0.0, 0
         self.optimizers = self.new_optimizers()
@@ -76,11 +79,13 @@ class Training:
     def name(self) -> str:
         return self.stages[self.stage]
 
-    def minutes(self) -> float:
-        return getattr(self.args, f"{self.name}_minutes")
+    def done(self) -> float:
+        """The part of the stage's time that is spent."""
+        given = 60 * getattr(self.args, f"{self.name}_minutes")
+        return self.spent / given if self.spent < given else 1.0
 
     def finished(self) -> bool:
-        return self.stage + 1 == len(self.stages) and self.spent >= 60 * self.minutes()
+        return self.stage + 1 == len(self.stages) and self.done() == 1
 
     def new_optimizers(self) -> list[torch.optim.Optimizer]:
         parts = {
@@ -122,10 +127,9 @@ class Training:
 
     def rate(self) -> float:
         """Warm-up, then a cosine down to a twentieth, over the stage's time."""
-        done = min(1.0, self.spent / (60 * self.minutes()))
         warm = min(1.0, (self.step + 1) / 100)
         peak = {LANGUAGE: 1.5e-3, "read": 6e-3, "align": 1.5e-3, "tune": 1e-3}[self.name]
-        return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item()))
+        return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(self.done() * torch.pi)).item()))
 
     def log(self, **facts: object) -> None:
         facts = {"stage": self.name, "step": self.step, "minutes": round(self.spent / 60, 2), **facts}
@@ -157,14 +161,15 @@ class Training:
             features = self.seen(batch, found)
             if self.name == "read":
                 return found
+            visual = self.model.tokens_of(features)
             if self.name != LANGUAGE:
-                found["missed"] = self.missed(batch["marks"].to(self.args.device), features)
+                found["missed"] = self.missed(visual, batch["marks"].to(self.args.device), features.shape[-1])
             if self.name == "align":
                 return found
             # Some questions come without their picture, so that what is answered without one can be measured.
             blind = self.step % BLIND == 0
-            features = None if blind else features[batch["pictures"]]
-            found["answer"], pointing, right = self.model.loss(features, batch["turns"])
+            shown = None if blind else visual[batch["pictures"]]
+            found["answer"], pointing, right = self.model.loss(shown, batch["turns"])
         if blind:
             return found | {"blind": found["answer"].detach()}
         hits: dict[str, list[bool]] = {}
@@ -173,12 +178,12 @@ class Training:
         shares = {suite: torch.tensor(row).float().mean() for suite, row in hits.items()}
         return found | {"pointing": pointing} | shares
 
-    def missed(self, marks: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def missed(self, visual: torch.Tensor, marks: torch.Tensor, grid: int) -> torch.Tensor:
         """How far the visual tokens are from those that the decoder has learnt to understand, where 1 is their spread."""
         with torch.no_grad():
-            wanted = self.oracle.tokens_of(self.oracle.encoder.map(marks, len(features), features.shape[-1]))
+            wanted = self.oracle.tokens_of(self.oracle.encoder.map(marks, len(visual), grid))
         spread = (wanted - wanted.mean((0, 1))).square().mean()
-        return (self.model.tokens_of(features) - wanted).square().mean() / spread
+        return (visual - wanted).square().mean() / spread
 
     @staticmethod
     def pictures(batch: dict) -> int:
@@ -216,12 +221,12 @@ class Training:
                 self.settle(batches)
                 self.save()
                 return
-            if self.spent >= 60 * self.minutes():
+            if self.done() == 1:
                 self.save()
                 self.begin()
                 batches = self.batches(samples)
             start = time.monotonic()
-            self.progress.value = min(1.0, self.spent / (60 * self.minutes()))
+            self.progress.value = self.done()
             batch = next(batches)
             self.model.train()
             found = self.losses(batch)
@@ -254,13 +259,6 @@ class Training:
             if now - saved > 300:
                 self.save()
                 saved = now
-
-
-def trained_language(out: Path) -> Vlm:
-    folder = out / LANGUAGE
-    model = Vlm(LANGUAGE, load_words(folder / "tokenizer.json"), words.vocabulary(folder / "tokenizer.json"))
-    model.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["model"])
-    return model.requires_grad_(False).eval()
 
 
 def main() -> None:

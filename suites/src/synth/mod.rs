@@ -343,8 +343,8 @@ fn cannot_write(path: &Path, source: std::io::Error) -> SuiteError {
 }
 
 /// A line of the file beside: id, side lengths, each text with its size, the
-/// colour of the sign it is on and the centres of its characters, each object with its centre, in tenths of a pixel;
-/// and more questions.
+/// colour of the sign it is on and the centres of its characters, each object
+/// with its centre, in tenths of a pixel; and more questions.
 fn write_places<S: Sampled>(to: &mut impl Write, item: &Item<S>) -> std::io::Result<()> {
     #[derive(Serialize)]
     struct Text<'a> {
