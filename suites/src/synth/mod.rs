@@ -7,8 +7,9 @@
 //!
 //! Which split a sample belongs to is a property of what it shows, not of a
 //! seed: a candidate whose content belongs elsewhere is thrown again. Strings
-//! to be read are divided in the same way, so that nothing that has to be read
-//! in a test picture was ever written in a training picture.
+//! that are asked for are divided in the same way, so that no answer of a test
+//! picture was ever written in a training picture; what leads to them (labels,
+//! names of rows) comes from lists that all splits share.
 
 mod canvas;
 mod dice;

@@ -68,6 +68,19 @@ const COLUMNS: &[(&str, Value)] = &[
     ("Score", Value::Number),
     ("Fee", Value::Price),
 ];
+/// What an invoice lists. Like labels of fields, and unlike what is asked for, these are of the
+/// language: a reader who knows it looks for a word, not for a string never seen before.
+const GOODS: &[&str] = &[
+    "Bread", "Butter", "Candle", "Chair", "Coffee", "Cups", "Desk", "Fan", "Gloves", "Ink",
+    "Juice", "Lamp", "Milk", "Mirror", "Paint", "Paper", "Pen", "Rice", "Rope", "Soap", "Sugar",
+    "Tea", "Towel", "Wine",
+];
+/// Whom the rows of a table are about.
+const PEOPLE: &[&str] = &[
+    "Adam", "Alice", "Anna", "Ben", "Clara", "Daniel", "David", "Emma", "Frank", "George", "Helen",
+    "Irene", "Jack", "Julia", "Karl", "Laura", "Maria", "Martin", "Nora", "Oscar", "Paul", "Peter",
+    "Sarah", "Victor",
+];
 const TITLES: &[&str] = &[
     "Registration Form",
     "Application",
@@ -287,13 +300,9 @@ fn invoice(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
     sheet.y += sheet.size * 1.6;
     sheet.rule(sheet.margin, right, sheet.y - sheet.size * 0.35);
     let mut items = Vec::new();
-    for _ in 0..count {
-        let mut words = Words { dice, split };
-        let (item, price) = (words.name(), words.price());
-        if items.iter().any(|(known, _)| *known == item) {
-            continue;
-        }
-        sheet.write(sheet.face, &item, sheet.size, sheet.margin);
+    for item in dice.some(GOODS, count) {
+        let price = Words { dice, split }.price();
+        sheet.write(sheet.face, item, sheet.size, sheet.margin);
         sheet.write(sheet.face, &price, sheet.size, amounts);
         sheet.y += sheet.size * 1.6;
         items.push((item, price));
@@ -302,7 +311,7 @@ fn invoice(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
     let (question, answer) = match dice.percent(70) {
         true => {
             let (item, price) = dice.pick(&items).clone();
-            (price_of(&item), price)
+            (price_of(item), price)
         }
         false => {
             let (label, text) = dice.pick(&pairs).clone();
@@ -311,7 +320,7 @@ fn invoice(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
     };
     ask_all(dice, &mut sheet.picture, &pairs);
     for (item, price) in items {
-        let ask = Ask::open(price_of(&item), price);
+        let ask = Ask::open(price_of(item), price);
         sheet.picture.asks.push(ask);
     }
     Page {
@@ -340,29 +349,25 @@ fn table(dice: &mut Dice, split: Split, mut sheet: Sheet) -> Page {
         sheet.width() - sheet.margin,
         sheet.y - sheet.size * 0.4,
     );
-    let mut cells: Vec<(String, &str, String)> = Vec::new();
-    for _ in 0..rows {
-        let name = Words { dice, split }.name();
-        if cells.iter().any(|(known, _, _)| *known == name) {
-            continue;
-        }
-        sheet.write(sheet.face, &name, sheet.size, sheet.margin);
+    let mut cells: Vec<(&str, &str, String)> = Vec::new();
+    for name in dice.some(PEOPLE, rows) {
+        sheet.write(sheet.face, name, sheet.size, sheet.margin);
         for (i, (header, kind)) in columns.iter().enumerate() {
             let text = value(dice, split, *kind);
             let x = sheet.margin + step * (i + 1) as f32;
             sheet.write(sheet.face, &text, sheet.size, x);
-            cells.push((name.clone(), header, text));
+            cells.push((name, header, text));
         }
         sheet.y += sheet.size * 1.7;
     }
     let of = |name: &str, header: &str| format!("What is the {} of {name}?", header.to_lowercase());
     let (name, header, text) = dice.pick(&cells).clone();
     let asks = cells.into_iter();
-    let asks = asks.map(|(name, header, text)| Ask::open(of(&name, header), text));
+    let asks = asks.map(|(name, header, text)| Ask::open(of(name, header), text));
     sheet.picture.asks = asks.collect();
     Page {
         picture: sheet.picture,
-        question: of(&name, header),
+        question: of(name, header),
         answers: vec![text],
         types: vec!["table/list"],
     }
