@@ -22,36 +22,33 @@ LETTER = "\nAnswer with the option's letter from the given choices directly."
 
 # Images a batch at each side, about the same work; how often each is drawn; shares of the suites at it, in their order.
 # Small print is mostly shown where it can be read; crops are as large as 512 for the grids that coarse last stages have there.
-CROPS = {128: (24, 0.75, (4, 5, 2)), 256: (7, 0.17, (4, 5, 2)), 512: (2, 0.08, (4, 5, 2))}
+CROPS = {128: (24, 0.6, (6, 4, 2)), 256: (7, 0.28, (6, 4, 2)), 512: (2, 0.12, (6, 4, 2))}
 WHOLES = {
-    128: (18, 0.15, (4, 1, 4)),
-    192: (12, 0.2, (4, 2, 4)),
+    128: (18, 0.2, (4, 1, 4)),
+    192: (12, 0.25, (4, 2, 4)),
     256: (7, 0.25, (4, 4, 3)),
-    384: (4, 0.2, (3, 6, 2)),
-    512: (2, 0.2, (3, 6, 2)),
+    384: (4, 0.18, (3, 6, 2)),
+    512: (2, 0.12, (3, 6, 2)),
 }
-# What the decoder learns on before it sees pictures: side, side of the grid of tokens, how often, shares of the suites.
-WRITTEN = (
-    (128, 2, 0.06, (4, 0, 5)),
-    (128, 4, 0.1, (4, 1, 5)),
-    (256, 4, 0.3, (4, 4, 4)),
-    (192, 6, 0.1, (4, 2, 4)),
-    (256, 8, 0.14, (4, 4, 4)),
-    (512, 8, 0.2, (3, 6, 3)),
-    (384, 12, 0.05, (3, 6, 3)),
-    (512, 16, 0.05, (3, 6, 3)),
-)
-# Questions a batch of these, each about another picture.
-CONVERSATIONS = 64
+# What the decoder learns on before it sees pictures: a stride, and how often each side of a picture comes at it.
+WRITTEN = {
+    16: {128: 0.11, 192: 0.1, 256: 0.08, 384: 0.03, 512: 0.02},
+    32: {128: 0.05, 192: 0.04, 256: 0.04, 384: 0.03, 512: 0.03},
+    64: {128: 0.06, 192: 0.06, 256: 0.12, 384: 0.1, 512: 0.13},
+}
+# Questions a batch of these, each about another picture; of pictures of more tokens than that, accordingly fewer.
+CONVERSATIONS, TOKENS = 64, 200
+# How often whole pictures come between crops.
+BETWEEN = 0.3
 # Pictures of a suite that crops are taken from, which are kept decoded.
 KEPT = 1000
-# Positions of a picture that are asked of an encoder.
-POINTS = 64
+# Positions of a crop that are asked of an encoder, and of a whole picture.
+POINTS, ALL = 64, 192
 # Questions about one picture, each asked apart: in later turns a decoder copies what it has said before, which teaches
 # less than half as much.
 QUESTIONS = 3
 # The least pixels an em that are taught, those of the beginning, and the most.
-LEGIBLE, LARGE, HUGE = 8.0, 14.0, 72.0
+LEGIBLE, LARGE, HUGE = 8.0, 14.0, 100.0
 # The part of a stage on crops in which words may be cut off, so that few characters are to be read.
 CUT = 0.4
 
@@ -240,36 +237,42 @@ def some_turns(sample: Sample, seen: View, most: int, rng: random.Random) -> lis
     return [located(sample, turn, seen) for turn in rng.sample(turns, min(most, len(turns)))]
 
 
+def ground(text: dict) -> int:
+    """The colour of the sign that a text is on, from 1; 0 on none."""
+    return COLORS.index(text["on"]) + 1 if "on" in text else 0
+
+
 def marks(sample: Sample, seen: View) -> list[tuple[float, float, int, int, float]]:
-    """All that can be made out: x and y in 0..1, a character or a shape, 1 and up for its colour or that of the sign it is
+    """All in a view that can be made out: x and y in 0..1, a character or a shape, 1 and up for its colour or that of the sign it is
     on, size in 0..1."""
     found = []
     for text in sample.texts:
         if legible(text, seen.scale):
-            on = COLORS.index(text["on"]) + 1 if "on" in text else 0
+            on = ground(text)
             for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
                 if c != " ":
                     found.append((*seen.place(x, y), CLASS[c], on, text["size"] / 10 / seen.span))
     for o in sample.objects:
         color, shape = o["name"].split()
         found.append((*seen.place(o["x"], o["y"]), len(CHARACTERS) + SHAPES.index(shape), 1 + COLORS.index(color), 0.1))
-    return found
+    return [mark for mark in found if 0 <= mark[0] < 1 and 0 <= mark[1] < 1]
 
 
-def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[tuple[float, float, int]]:
-    """Positions in 0..1 with what stands there: characters and objects that can be made out, or nothing (class 0)."""
+def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[tuple[float, float, int, int]]:
+    """Positions in 0..1 with what stands there: characters and objects that can be made out, or nothing (class 0); and
+    the colour of the sign that a character is on (from 1), if there is one."""
     found, taken = [], []
 
-    def add(x: float, y: float, name: str, clear: bool) -> None:
+    def add(x: float, y: float, name: str, clear: bool, on: int = 0) -> None:
         x, y = seen.place(x, y)
         taken.append((x, y))
         if clear and 0 <= x < 1 and 0 <= y < 1:
-            found.append((x, y, CLASS[name]))
+            found.append((x, y, CLASS[name], on))
 
     for text in sample.texts:
         for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
             if c != " ":
-                add(x, y, c, legible(text, seen.scale))
+                add(x, y, c, legible(text, seen.scale), ground(text))
     for o in sample.objects:
         add(o["x"], o["y"], o["name"], True)
     rng.shuffle(found)
@@ -277,9 +280,9 @@ def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[t
     for _ in range(count // 16):
         x, y = rng.random(), rng.random()
         if all(abs(x - a) > 0.06 or abs(y - b) > 0.06 for a, b in taken):
-            found.append((x, y, 0))
+            found.append((x, y, 0, 0))
     # -100 counts for nothing.
-    return found + [(0.0, 0.0, -100)] * (count - len(found))
+    return found + [(0.0, 0.0, -100, -100)] * (count - len(found))
 
 
 @dataclass
@@ -332,13 +335,15 @@ def crops(
     return made
 
 
-def stacked(views: list[View], places: list[list[tuple[float, float, int]]]) -> dict[str, torch.Tensor]:
-    """Pixels `(b, h, w, 3)`, points `(b, n, 2)` and classes `(b, n)`."""
-    return {
-        "pixels": torch.from_numpy(np.stack([seen.pixels for seen in views])),
-        "points": torch.tensor([[p[:2] for p in row] for row in places]),
-        "classes": torch.tensor([[p[2] for p in row] for row in places]),
-    }
+def placed(rows: list[tuple[Sample, View]], count: int, rng: random.Random) -> dict[str, torch.Tensor]:
+    """Points `(b, n, 2)`, classes and colours of signs `(b, n)`."""
+    found = torch.tensor([points(sample, seen, count, rng) for sample, seen in rows])
+    return {"points": found[..., :2], "classes": found[..., 2].long(), "grounds": found[..., 3].long()}
+
+
+def stacked(rows: list[tuple[Sample, View]], count: int, rng: random.Random) -> dict[str, torch.Tensor]:
+    """Pixels `(b, h, w, 3)`, and what stands at positions."""
+    return {"pixels": torch.from_numpy(np.stack([seen.pixels for _, seen in rows]))} | placed(rows, count, rng)
 
 
 def spoken(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, list]:
@@ -347,9 +352,9 @@ def spoken(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, list]:
     return dict(zip(("turns", "pictures", "suites"), map(list, zip(*flat, strict=True)), strict=True))
 
 
-def marked(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, torch.Tensor]:
+def marked(rows: list[tuple[Sample, View]]) -> dict[str, torch.Tensor]:
     """All marks, each after the number of its picture, `(n, 6)`."""
-    found = [(number, *mark) for number, (sample, seen, _) in enumerate(rows) for mark in marks(sample, seen)]
+    found = [(number, *mark) for number, (sample, seen) in enumerate(rows) for mark in marks(sample, seen)]
     return {"marks": torch.tensor(found).reshape(-1, 6)}
 
 
@@ -369,10 +374,13 @@ class Batches(torch.utils.data.IterableDataset):
         return max(2, round(of * self.batch))
 
     def cropped(self, rng: random.Random):
-        """Crops with what stands where, first of larger print, then of smaller too."""
+        """Crops with what stands where, first of larger print, then of smaller too; between them whole pictures."""
         kept: dict[tuple[str, int], Image.Image] = {}
         while True:
             done = self.progress.value
+            if rng.random() < BETWEEN:
+                yield self.whole_batch(1.0, 1, rng)
+                continue
             side = rng.choices(list(CROPS), [chance for _, chance, _ in CROPS.values()])[0]
             count, _, shares = CROPS[side]
             least = math.exp(math.log(LARGE) + min(1.0, done / 0.8) * math.log(LEGIBLE / LARGE))
@@ -386,7 +394,7 @@ class Batches(torch.utils.data.IterableDataset):
                 made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
                 rows += [(sample, seen) for seen in made]
             rows = rows[: self.count(count)]
-            yield stacked([seen for _, seen in rows], [points(sample, seen, POINTS, rng) for sample, seen in rows])
+            yield stacked(rows, POINTS, rng) | marked(rows)
 
     def questions(
         self, side: int, count: int, most: int, shares: tuple[float, ...], rng: random.Random, tables: float = 1.0
@@ -404,23 +412,30 @@ class Batches(torch.utils.data.IterableDataset):
                 rows.append((sample, seen, turns))
         return rows
 
+    def whole_batch(self, more: float, most: int, rng: random.Random) -> dict:
+        """Whole pictures with what stands where, so many times as much of them as is usual, and questions."""
+        side = rng.choices(list(WHOLES), [chance for _, chance, _ in WHOLES.values()])[0]
+        count, _, shares = WHOLES[side]
+        asked = self.questions(side, count * more, most, shares, rng)
+        rows = [(sample, seen.of(opened(sample.png))) for sample, seen, _ in asked]
+        return stacked(rows, ALL, rng) | marked(rows) | spoken(asked)
+
     def asked(self, rng: random.Random):
-        """Whole pictures with questions, and what stands where."""
+        """Whole pictures with questions; where not all of the encoder is trained, there is time for more of both."""
         while True:
-            side = rng.choices(list(WHOLES), [chance for _, chance, _ in WHOLES.values()])[0]
-            count, _, shares = WHOLES[side]
-            rows = self.questions(side, count, QUESTIONS, shares, rng)
-            rows = [(sample, seen.of(opened(sample.png)), turns) for sample, seen, turns in rows]
-            dense = [points(sample, seen, POINTS, rng) for sample, seen, _ in rows]
-            yield stacked([seen for _, seen, _ in rows], dense) | spoken(rows) | marked(rows)
+            yield self.whole_batch(1.5, QUESTIONS + 1, rng) if self.stage == "answer" else self.whole_batch(1.0, QUESTIONS, rng)
 
     def written(self, rng: random.Random):
         """Questions with all that stands in a picture instead of its pixels."""
+        kinds = [(side, side // stride, chance) for stride, row in WRITTEN.items() for side, chance in row.items()]
         while True:
-            side, grid, _, (signs, pages, scenes) = rng.choices(WRITTEN, [chance for _, _, chance, _ in WRITTEN])[0]
+            side, grid, _ = rng.choices(kinds, [chance for _, _, chance in kinds])[0]
+            signs, pages, scenes = WHOLES[side][2]
             # Where there is little to find, spelling is learnt first; then come pages, at last those with tables.
             done = self.progress.value
-            shares = signs, min(1.0, max(0.0, (done - 0.1) / 0.25)) * pages, scenes
-            tables = min(1.0, max(0.0, (done - 0.4) / 0.3))
-            rows = self.questions(side, CONVERSATIONS, 1, shares, rng, tables)
-            yield {"grid": grid} | spoken(rows) | marked(rows)
+            shares = signs, min(1.0, max(0.0, (done - 0.08) / 0.15)) * pages, scenes
+            tables = min(1.0, max(0.0, (done - 0.2) / 0.2))
+            count = round(CONVERSATIONS * min(1.0, TOKENS / grid**2))
+            rows = self.questions(side, count, 1, shares, rng, tables)
+            shown = [(sample, seen) for sample, seen, _ in rows]
+            yield {"grid": grid} | placed(shown, POINTS, rng) | marked(shown) | spoken(rows)

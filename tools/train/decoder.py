@@ -19,7 +19,7 @@ def numbers(vocab: int) -> dict:
         "intermediate_size": 512,
         "num_hidden_layers": 4,
         "num_attention_heads": 6,
-        "num_key_value_heads": 2,
+        "num_key_value_heads": 6,
         "vocab_size": vocab,
         "rope_theta": 10000.0,
         "rms_norm_eps": 1e-6,

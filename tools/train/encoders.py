@@ -226,6 +226,11 @@ class FastVit(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def late(self) -> list[nn.Module]:
+        """What makes the output of the map that earlier layers have read."""
+        return [self.stages[-1], self.final, self.se]
+
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """The maps from stride 16 on; the last one is the output."""
         x = pixels.contiguous(memory_format=torch.channels_last)
@@ -281,6 +286,11 @@ class Vit(nn.Module):
         table = F.interpolate(table.float(), size=(wanted, wanted), mode="bicubic", align_corners=False)
         return torch.cat([self.positions[:1], table.permute(0, 2, 3, 1).reshape(wanted * wanted, -1)])
 
+    @property
+    def late(self) -> list[nn.Module]:
+        """The second half."""
+        return list(self.layers[len(self.layers) // 2 :])
+
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """The map after half of the layers and the output, both at stride 16."""
         b, _, side, _ = pixels.shape
@@ -303,7 +313,17 @@ class Vit(nn.Module):
 
 
 ENCODERS = {
-    # FastViTHD in small: five stages, stride 64.
+    # FastViT in small: four stages, stride 32; as many parameters as the one below.
+    "fastvit": FastVitConfig(
+        layers=(1, 2, 3, 2),
+        dims=(16, 32, 128, 256),
+        ratio=4.0,
+        attention=(False, False, False, True),
+        squeeze=(False,) * 4,
+        layer_norm=True,
+        cls_ratio=2.0,
+    ),
+    # FastViTHD in small: a stage more, stride 64.
     "fastvithd": FastVitConfig(
         layers=(1, 2, 3, 1, 1),
         dims=(16, 32, 128, 256, 256),
@@ -311,16 +331,6 @@ ENCODERS = {
         attention=(False, False, False, True, True),
         squeeze=(False,) * 5,
         layer_norm=True,
-        cls_ratio=2.0,
-    ),
-    # FastViT (MCi) in small: four stages, stride 32.
-    "fastvit": FastVitConfig(
-        layers=(1, 2, 4, 2),
-        dims=(32, 64, 128, 256),
-        ratio=3.0,
-        attention=(False, False, False, True),
-        squeeze=(False, False, True, True),
-        layer_norm=False,
         cls_ratio=2.0,
     ),
     "vit": VitConfig(hidden=192, layers=4, heads=6, mlp=768, patch=16, image=512),

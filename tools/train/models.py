@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import words as vocabulary
-from data import CLASSES, Turn
+from data import CLASSES, COLORS, Turn
 from decoder import Decoder, numbers
 from encoders import encoder
 from oracle import Oracle, bands
@@ -35,17 +35,19 @@ class Reader(nn.Module):
 
     BANDS = 6
 
-    def __init__(self, features: int, classes: int, between: bool, width: int = 256) -> None:
+    def __init__(self, features: int, between: bool, width: int = 256) -> None:
         super().__init__()
         self.between = between
         self.content = nn.Linear(features, width)
         self.place = nn.Linear(4 * self.BANDS, width)
         self.mix = nn.Linear(width, width)
         self.gate = nn.Linear(4 * self.BANDS, width)
-        self.out = nn.Linear(width, classes)
+        self.out = nn.Linear(width, len(CLASSES))
+        self.ground = nn.Linear(width, 1 + len(COLORS))
 
-    def forward(self, features: Tensor, points: Tensor) -> Tensor:
-        """A map `(b, c, h, w)` and points `(b, n, 2)` as x, y in 0..1 to scores `(b, n, classes)`."""
+    def forward(self, features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """A map `(b, c, h, w)` and points `(b, n, 2)` as x, y in 0..1 to scores `(b, n, classes)` of what stands there
+        and of the colour of the sign it is on."""
         b, c, h, w = features.shape
         scaled = points * points.new_tensor([w, h])
         cell = scaled.floor().clamp(max=w - 1).clamp(min=0)
@@ -61,13 +63,14 @@ class Reader(nn.Module):
         inside = bands(offset, self.BANDS)
         hidden = F.gelu(tokens + self.place(inside))
         hidden = F.gelu(self.mix(hidden) * (1 + self.gate(inside)))
-        return self.out(hidden)
+        return self.out(hidden), self.ground(hidden)
 
 
-def readers(widths: tuple[int, ...]) -> nn.ModuleList:
-    """One for each map that is taught; only the last one reads from cells."""
+def readers(widths: tuple[int, ...], token: int) -> nn.ModuleList:
+    """One for each map that is taught, of which only the last reads from cells, and one for visual tokens."""
     last = len(widths) - 1
-    return nn.ModuleList(Reader(width, len(CLASSES), between=i < last) for i, width in enumerate(widths))
+    maps = [Reader(width, between=i < last) for i, width in enumerate(widths)]
+    return nn.ModuleList([*maps, Reader(token, between=False)])
 
 
 def unit(pixels: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTH = 384
+# Deviation of where a character is put, in its own size: no encoder knows its middle to the pixel.
+BLURRED = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ def bands(values: Tensor, count: int) -> Tensor:
 class Oracle(nn.Module):
     """All characters and objects of a cell, each with its place in it, put into the cell's one token."""
 
-    BANDS = 6
+    # In a cell, of which finer ones than two periods encoders would have to measure rather than see; and in a picture.
+    BANDS, WHERE = 4, 6
 
     def __init__(self, features: int = 192) -> None:
         super().__init__()
@@ -36,25 +39,26 @@ class Oracle(nn.Module):
         self.size = nn.Linear(1, WIDTH)
         self.place = nn.Linear(4 * self.BANDS, WIDTH)
         self.gate = nn.Linear(4 * self.BANDS, WIDTH)
-        self.one = nn.Linear(WIDTH, WIDTH)
-        self.where = nn.Linear(4 * self.BANDS, WIDTH)
-        self.all = nn.Linear(WIDTH, WIDTH)
-        self.out = nn.Linear(WIDTH, features)
+        self.one = nn.Linear(WIDTH, features)
+        self.where = nn.Linear(4 * self.WHERE, features)
 
     def map(self, marks: Tensor, rows: int, grid: int) -> Tensor:
         """Marks `(n, 6)`, as `data.marks` has them after the number of their picture, to `(rows, features, grid, grid)`."""
         row, name, on = marks[:, 0].long(), marks[:, 3].long(), marks[:, 4].long()
-        scaled = marks[:, 1:3] * grid
+        at, size = marks[:, 1:3], marks[:, 5:]
+        if self.training:
+            at = at + BLURRED * size * torch.randn_like(at)
+        scaled = at * grid
         cell = scaled.floor().clamp(0, grid - 1)
         inside = bands(scaled - cell - 0.5, self.BANDS)
         token = (row * grid + cell[:, 1].long()) * grid + cell[:, 0].long()
-        seen = self.name(name) + self.on(on) + self.size(marks[:, 5:].log())
+        seen = self.name(name) + self.on(on) + self.size(size.log())
         seen = self.one(F.gelu(seen * (1 + self.gate(inside)) + self.place(inside)))
-        sums = seen.new_zeros(rows * grid * grid, WIDTH).index_add(0, token, seen).view(rows, grid * grid, WIDTH)
+        # Nothing comes after the sum but the projector: who is not sure of a character can then make the mean of what it
+        # may be, and does not need to know the rest of the cell for it.
+        seen = F.rms_norm(seen, seen.shape[1:])
+        tokens = seen.new_zeros(rows * grid * grid, seen.shape[1]).index_add(0, token, seen).view(rows, grid * grid, -1)
         line = (torch.arange(grid, device=marks.device) + 0.5) / grid
         y, x = torch.meshgrid(line, line, indexing="ij")
-        sums = sums + self.where(bands(torch.stack([x, y], -1).flatten(0, 1), self.BANDS))
-        # However much there is in a cell, its token is as long, as an encoder's are.
-        hidden = F.gelu(self.all(F.rms_norm(sums, (WIDTH,))))
-        tokens = F.rms_norm(self.out(hidden), (self.config.features,))
+        tokens = tokens + self.where(bands(torch.stack([x, y], -1).flatten(0, 1), self.WHERE))
         return tokens.transpose(1, 2).unflatten(2, (grid, grid))

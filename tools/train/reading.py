@@ -20,8 +20,8 @@ SIDE = 128
 
 def crops(samples: dict, low: float, high: float, count: int, rng: random.Random) -> dict[str, torch.Tensor]:
     """Squares around words whose print has such a size."""
-    views, points = [], []
-    while len(views) < count:
+    rows = []
+    while len(rows) < count:
         sample = rng.choice(samples[rng.choice(list(samples))])
         word = rng.choice(data.word_list(sample))
         em = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -29,9 +29,8 @@ def crops(samples: dict, low: float, high: float, count: int, rng: random.Random
             continue
         span = max(16, round(SIDE * word.em / em))
         seen = data.View(SIDE, round(word.x - span / 2), round(word.y - span / 2), span).of(data.opened(sample.png))
-        views.append(seen)
-        points.append(data.points(sample, seen, 64, rng))
-    return data.stacked(views, points)
+        rows.append((sample, seen))
+    return data.stacked(rows, 64, rng)
 
 
 @torch.no_grad()
@@ -42,8 +41,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="of signs and of pages")
     parser.add_argument("--crops", type=int, default=64, help="of each size")
     args = parser.parse_args()
-    encoder = load(args.state).encoder.to(memory_format=torch.channels_last)
-    reader = readers(encoder.config.widths)
+    model = load(args.state)
+    encoder = model.encoder.to(memory_format=torch.channels_last)
+    width = model.projector[-1].out_features
+    reader = readers(encoder.config.widths, width)
     reader.load_state_dict(torch.load(args.state, weights_only=True)["reader"])
     samples = {}
     for suite in ("textvqa", "docvqa"):
@@ -55,8 +56,10 @@ def main() -> None:
         classes = batch["classes"].flatten()
         known = classes > 0
         right = []
-        for one, seen in zip(reader, encoder.maps(unit(batch["pixels"])), strict=True):
-            said = one(seen, batch["points"]).flatten(0, 1).argmax(1)
+        maps = encoder.maps(unit(batch["pixels"]))
+        tokens = model.tokens_of(maps[-1]).transpose(1, 2).unflatten(2, maps[-1].shape[2:])
+        for one, seen in zip(reader, [*maps, tokens], strict=True):
+            said = one(seen, batch["points"])[0].flatten(0, 1).argmax(1)
             right.append(f"{(said == classes)[known].float().mean():.0%}")
         print(f"{low} to {high} px an em, {int(known.sum())} characters:", *right)
 

@@ -32,8 +32,8 @@ def settings() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for data, state and curves")
     parser.add_argument("--samples", type=int, default=8000, help="training samples a suite")
     parser.add_argument("--language-minutes", type=float, default=60, help="decoder alone, without pictures")
-    parser.add_argument("--read-minutes", type=float, default=35, help="encoder alone, on crops")
-    parser.add_argument("--align-minutes", type=float, default=10, help="encoder and projector, on whole pictures")
+    parser.add_argument("--read-minutes", type=float, default=35, help="encoder and projector, mostly on crops")
+    parser.add_argument("--answer-minutes", type=float, default=40, help="all but early layers of the encoder, on whole pictures")
     parser.add_argument("--tune-minutes", type=float, default=40, help="everything, on whole pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -49,17 +49,16 @@ class Training:
         torch.manual_seed(args.seed)
         self.args = args
         self.kind = name
-        self.stages = (LANGUAGE,) if name == LANGUAGE else ("read", "align", "tune")
+        self.stages = (LANGUAGE,) if name == LANGUAGE else ("read", "answer", "tune")
         folder = args.out / name
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = folder / "tokenizer.json"
         made = words.build(tokenizer)
         self.model = Vlm(name, made, words.vocabulary(tokenizer)).to(args.device)
         self.model.encoder.to(memory_format=torch.channels_last)
-        self.oracle = None
-        if name != LANGUAGE:
-            self.oracle = load(args.out / LANGUAGE / "state.pt").requires_grad_(False).to(args.device)
-        self.reader = readers(self.model.encoder.config.widths).to(args.device)
+        width = self.model.projector[-1].out_features
+        self.reader = readers(self.model.encoder.config.widths, width).to(args.device)
+        self.oracle = None if name == LANGUAGE else self.taught()
         self.stage, self.spent, self.step = 0, 0.0, 0
         self.optimizers = self.new_optimizers()
         # Of the stage, for the processes that draw batches.
@@ -88,28 +87,46 @@ class Training:
         return self.stage + 1 == len(self.stages) and self.done() == 1
 
     def new_optimizers(self) -> list[torch.optim.Optimizer]:
+        late = [] if self.name == LANGUAGE else self.model.encoder.late
         parts = {
-            LANGUAGE: [self.model],
-            "read": [self.model.encoder, self.reader],
-            # The decoder has never seen features which say nothing: it would learn to do without them, and stay so.
-            "align": [self.model.encoder, self.reader, self.model.projector],
+            LANGUAGE: [self.model, self.reader],
+            # The decoder and what reads visual tokens stay as they were with the oracle: tokens are to say it in its way.
+            "read": [self.model.encoder, self.reader[:-1], self.model.projector],
+            "answer": [*late, self.model.projector, self.model.decoder, self.reader[-1]],
             "tune": [self.model, self.reader],
         }[self.name]
         self.model.requires_grad_(False)
+        self.reader.requires_grad_(False)
         for part in parts:
             part.requires_grad_(True)
         tables = [m.weight for part in parts for m in part.modules() if isinstance(m, nn.Embedding)]
-        matrices, others = [], []
+        # What stands between early layers that read and a decoder that answers has to learn faster than these.
+        new = {p for part in parts if part is not self.model.decoder for p in part.parameters()}
+        new = new if self.name == "answer" else set()
+        matrices, between, others = [], [], []
         for part in parts:
             for name, parameter in part.named_parameters():
                 # Tables are looked up, and filters of depthwise convolutions stand alone.
                 table = any(parameter is t for t in tables) or name.endswith("positions")
                 matrix = parameter.ndim in (2, 4) and parameter.shape[1] > 1 and not table
-                (matrices if matrix else others).append(parameter)
+                (between if matrix and parameter in new else matrices if matrix else others).append(parameter)
+        groups = [{"params": matrices}] + [{"params": between, "scale": 4.0}] * bool(between)
         return [
-            Muon(matrices, lr=1e-3, weight_decay=0.02),
+            Muon(groups, lr=1e-3, weight_decay=0.02),
             torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
+
+    def taught(self) -> Vlm:
+        """The language model, of which the model takes the decoder, and the code of visual tokens: what the projector ends
+        with, and what reads them."""
+        state = self.args.out / LANGUAGE / "state.pt"
+        oracle = load(state).requires_grad_(False).to(self.args.device)
+        self.model.decoder.load_state_dict(oracle.decoder.state_dict())
+        self.model.projector[-1].load_state_dict(oracle.projector[-1].state_dict())
+        understands = readers((), self.model.projector[-1].out_features)
+        understands.load_state_dict(torch.load(state, weights_only=True)["reader"])
+        self.reader[-1].load_state_dict(understands[-1].state_dict())
+        return oracle
 
     def save(self) -> None:
         saved = {
@@ -128,7 +145,7 @@ class Training:
     def rate(self) -> float:
         """Warm-up, then a cosine down to a twentieth, over the stage's time."""
         warm = min(1.0, (self.step + 1) / 100)
-        peak = {LANGUAGE: 1.5e-3, "read": 6e-3, "align": 1.5e-3, "tune": 1e-3}[self.name]
+        peak = {LANGUAGE: 1.5e-3, "read": 6e-3, "answer": 1.5e-3, "tune": 1e-3}[self.name]
         return peak * warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(self.done() * torch.pi)).item()))
 
     def log(self, **facts: object) -> None:
@@ -142,14 +159,26 @@ class Training:
         device = self.args.device
         if self.name == LANGUAGE:
             return self.model.encoder.map(batch["marks"].to(device), len(batch["turns"]), batch["grid"])
-        maps = self.model.encoder.maps(unit(batch["pixels"].to(device)))
-        places, classes = batch["points"].to(device), batch["classes"].to(device).flatten()
-        known = classes > 0
-        for i, (reader, seen) in enumerate(zip(self.reader, maps, strict=True)):
-            scores = reader(seen, places).flatten(0, 1).float()
-            found[f"read{i}"] = F.cross_entropy(scores, classes, ignore_index=-100)
-            found[f"read{i} right"] = (scores.argmax(1) == classes)[known].float().mean().detach()
+        pixels = unit(batch["pixels"].to(device))
+        if self.name == "answer":
+            self.model.encoder.eval()
+            for part in self.model.encoder.late:
+                part.train()
+            return self.model.encoder(pixels)
+        maps = self.model.encoder.maps(pixels)
+        for i, (reader, seen) in enumerate(zip(self.reader[:-1], maps, strict=True)):
+            self.read(f"read{i}", reader, seen, batch, found)
         return maps[-1]
+
+    def read(self, name: str, reader: nn.Module, seen: torch.Tensor, batch: dict, found: dict) -> None:
+        """How well a reader names what stands where, and the colours of signs."""
+        scores = reader(seen, batch["points"].to(self.args.device))
+        wanted = [batch[key].to(self.args.device).flatten() for key in ("classes", "grounds")]
+        (what, ground), (classes, grounds) = [rows.flatten(0, 1).float() for rows in scores], wanted
+        found[name] = F.cross_entropy(what, classes, ignore_index=-100)
+        found[f"{name} ground"] = 0.3 * F.cross_entropy(ground, grounds, ignore_index=-100)
+        known = classes > 0
+        found[f"{name} right"] = (what.argmax(1) == classes)[known].float().mean().detach()
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         # On the CPU bf16 saves time only with our own kernels.
@@ -159,12 +188,11 @@ class Training:
         found: dict[str, torch.Tensor] = {}
         with half:
             features = self.seen(batch, found)
-            if self.name == "read":
-                return found
             visual = self.model.tokens_of(features)
-            if self.name != LANGUAGE:
+            self.read("read tokens", self.reader[-1], visual.transpose(1, 2).unflatten(2, features.shape[2:]), batch, found)
+            if self.name in ("read", "answer"):
                 found["missed"] = self.missed(visual, batch["marks"].to(self.args.device), features.shape[-1])
-            if self.name == "align":
+            if self.name == "read":
                 return found
             # Some questions come without their picture, so that what is answered without one can be measured.
             blind = self.step % BLIND == 0
@@ -204,8 +232,6 @@ class Training:
     def begin(self) -> None:
         """A stage, with its optimisers."""
         self.stage, self.spent, self.step = self.stage + 1, 0.0, 0
-        if self.name == "align":
-            self.model.decoder.load_state_dict(self.oracle.decoder.state_dict())
         self.optimizers = self.new_optimizers()
 
     def batches(self, samples: list[data.Sample]):
@@ -232,13 +258,13 @@ class Training:
             found = self.losses(batch)
             dense = sum(value for name, value in found.items() if name.startswith("read") and value.requires_grad)
             dense = dense + found.get("missed", 0)
-            beside = dense * (0.3 if self.name == "tune" else 1.0) + 0.5 * found.get("pointing", 0)
+            beside = dense * (0.3 if self.name == LANGUAGE else 1.0) + 0.5 * found.get("pointing", 0)
             loss = found.get("answer", 0) + beside
             parameters = []
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
                 for group in optimizer.param_groups:
-                    group["lr"] = self.rate()
+                    group["lr"] = self.rate() * group.get("scale", 1.0)
                     parameters += group["params"]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -23,6 +23,9 @@ directly. What Where How Answer Read text
 Zero One Two Three Four Five Six Seven Eight Red Blue Green Yellow Orange Purple Black White Circle Square Triangle Star
 Diamond Cross Ring Heart Top Bottom Above Below To Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec A. B. C. D.
 say? sign? red? image? page? given? phrase.
+Adam Alice Anna Ben Clara Daniel David Emma Frank George Helen Irene Jack Julia Karl Laura Maria Martin Nora Oscar Paul
+Peter Sarah Victor Bread Butter Candle Chair Coffee Cups Desk Fan Gloves Ink Juice Lamp Milk Mirror Paint Paper Pen Rice
+Rope Soap Sugar Tea Towel Wine
 """.split()
 
 
