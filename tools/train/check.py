@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--samples", type=int, default=4, help="of each suite")
     args = parser.parse_args()
-    model = load(args.state)
+    model, _ = load(args.state)
     worst, different, count = 0.0, 0, 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"

@@ -243,8 +243,8 @@ def ground(text: dict) -> int:
 
 
 def marks(sample: Sample, seen: View) -> list[tuple[float, float, int, int, float]]:
-    """All in a view that can be made out: x and y in 0..1, a character or a shape, 1 and up for its colour or that of the sign it is
-    on, size in 0..1."""
+    """All in a view that can be made out: x and y in 0..1, a character or a shape, 1 and up for its colour or that of the
+    sign it is on, size in 0..1."""
     found = []
     for text in sample.texts:
         if legible(text, seen.scale):

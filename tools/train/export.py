@@ -14,7 +14,7 @@ import torch
 import words
 from decoder import numbers
 from encoders import FastVit, FastVitConfig, RepMixer, VitConfig
-from models import Vlm, load_words
+from models import Vlm, load_words, readers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -174,18 +174,20 @@ def export(model: Vlm, tokenizer: Path, folder: Path, dtype: torch.dtype = torch
         (folder / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
-def load(state: Path) -> Vlm:
-    """A trained model."""
+def load(state: Path) -> tuple[Vlm, nn.ModuleList]:
+    """A trained model, and what reads its maps and tokens."""
     saved = torch.load(state, weights_only=True)
     tokenizer = state.parent / "tokenizer.json"
     model = Vlm(saved["name"], load_words(tokenizer), words.vocabulary(tokenizer))
     model.load_state_dict(saved["model"])
-    return model.eval()
+    reader = readers(model.encoder.config.widths, model.projector[-1].out_features)
+    reader.load_state_dict(saved["reader"])
+    return model.eval(), reader
 
 
 def main() -> None:
     state, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    export(load(state), state.parent / "tokenizer.json", folder)
+    export(load(state)[0], state.parent / "tokenizer.json", folder)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import data
 import torch
 from export import load
-from models import readers, unit
+from models import unit
 
 # Pixels an em, from and to.
 SIZES = ((7, 10), (10, 14), (14, 20), (20, 30), (30, 50), (50, 90))
@@ -41,11 +41,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="of signs and of pages")
     parser.add_argument("--crops", type=int, default=64, help="of each size")
     args = parser.parse_args()
-    model = load(args.state)
+    model, reader = load(args.state)
     encoder = model.encoder.to(memory_format=torch.channels_last)
-    width = model.projector[-1].out_features
-    reader = readers(encoder.config.widths, width)
-    reader.load_state_dict(torch.load(args.state, weights_only=True)["reader"])
     samples = {}
     for suite in ("textvqa", "docvqa"):
         path = data.draw(args.vlmbench, args.state.parent.parent / "data", suite, "validation", args.samples, 7)

@@ -119,13 +119,11 @@ class Training:
     def taught(self) -> Vlm:
         """The language model, of which the model takes the decoder, and the code of visual tokens: what the projector ends
         with, and what reads them."""
-        state = self.args.out / LANGUAGE / "state.pt"
-        oracle = load(state).requires_grad_(False).to(self.args.device)
+        oracle, reader = load(self.args.out / LANGUAGE / "state.pt")
+        oracle.requires_grad_(False).to(self.args.device)
         self.model.decoder.load_state_dict(oracle.decoder.state_dict())
         self.model.projector[-1].load_state_dict(oracle.projector[-1].state_dict())
-        understands = readers((), self.model.projector[-1].out_features)
-        understands.load_state_dict(torch.load(state, weights_only=True)["reader"])
-        self.reader[-1].load_state_dict(understands[-1].state_dict())
+        self.reader[-1].load_state_dict(reader[-1].state_dict())
         return oracle
 
     def save(self) -> None:
