@@ -12,10 +12,18 @@ import data
 import numpy as np
 import torch
 from export import export, load
-from models import unit
+from PIL import Image
 
 # f32 sums in another order, relative to the largest feature.
 TOLERANCE = 5e-5
+
+
+def seen(image: Image.Image, side: int) -> Image.Image:
+    """Padded to a square and resized, as the recipes say."""
+    span = max(image.size)
+    square = Image.new("RGB", (span, span))
+    square.paste(image, ((span - image.width) // 2, (span - image.height) // 2))
+    return square.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
@@ -35,9 +43,9 @@ def main() -> None:
             path = data.draw(args.vlmbench, Path(scratch), suite, "validation", args.samples, 0)
             for sample in data.read(path, suite):
                 image.write_bytes(sample.png)
-                pixels = data.whole(sample.size, args.side).of(data.opened(sample.png)).pixels
+                pixels = torch.from_numpy(np.array(seen(data.opened(sample.png), args.side)))
                 with torch.no_grad():
-                    expected = model.visual(unit(torch.from_numpy(pixels.copy())[None]))
+                    expected = model.encoder(pixels.permute(2, 0, 1)[None] / 255)
                     answer = model.answer(expected, [sample.prompt])[0]
                 side = ["--resolution", str(args.side)]
                 command = [args.vlmbench, "encode", folder, image, *side, "--out", features]

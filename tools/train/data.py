@@ -1,56 +1,39 @@
-"""Training data as `vlmbench synth` draws it: pictures, questions, and where every character stands."""
+"""Training data as `vlmbench synth` draws it, as tensors: pictures, what stands where in them, and questions."""
 
 import io
 import json
-import math
-import random
+import mmap
+import multiprocessing
 import re
 import subprocess
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from multiprocessing.sharedctypes import Synchronized
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+from words import AFTER_TURN, END
 
 SUITES = ("textvqa", "docvqa", "seedbench")
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 
-# Images a batch at each side, about the same work; how often each is drawn; shares of the suites at it, in their order.
-# Small print is mostly shown where it can be read; crops are as large as 512 for the grids that coarse last stages have there.
-CROPS = {128: (24, 0.6, (6, 4, 2)), 256: (7, 0.28, (6, 4, 2)), 512: (2, 0.12, (6, 4, 2))}
-WHOLES = {
-    128: (18, 0.2, (4, 1, 4)),
-    192: (12, 0.25, (4, 2, 4)),
-    256: (7, 0.25, (4, 4, 3)),
-    384: (4, 0.18, (3, 6, 2)),
-    512: (2, 0.12, (3, 6, 2)),
-}
-# What the decoder learns on before it sees pictures: a stride, and how often each side of a picture comes at it.
-WRITTEN = {
-    16: {128: 0.11, 192: 0.1, 256: 0.08, 384: 0.03, 512: 0.02},
-    32: {128: 0.05, 192: 0.04, 256: 0.04, 384: 0.03, 512: 0.03},
-    64: {128: 0.06, 192: 0.06, 256: 0.12, 384: 0.1, 512: 0.13},
-}
-# Questions a batch of these, each about another picture; of pictures of more tokens than that, accordingly fewer.
-CONVERSATIONS, TOKENS = 64, 200
-# How often whole pictures come between crops.
-BETWEEN = 0.3
-# Pictures of a suite that crops are taken from, which are kept decoded.
-KEPT = 1000
-# Positions of a crop that are asked of an encoder, and of a whole picture.
-POINTS, ALL = 64, 192
-# Questions about one picture, each asked apart: in later turns a decoder copies what it has said before, which teaches
-# less than half as much.
-QUESTIONS = 3
-# The least pixels an em that are taught, those of the beginning, and the most.
-LEGIBLE, LARGE, HUGE = 8.0, 14.0, 100.0
-# The part of a stage on crops in which words may be cut off, so that few characters are to be read.
-CUT = 0.4
+COLORS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "white")
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "ring", "heart")
+CHARACTERS = [" "] + [chr(code) for code in range(33, 127)]
+CLASSES = CHARACTERS + [f"{c} {s}" for c in COLORS for s in SHAPES]
+CLASS = {c: i for i, c in enumerate(CLASSES)}
+
+# Pixels a side of what every picture is kept in the middle of, on black; no picture is larger.
+CANVAS = 512
+# Of a token that stands nowhere.
+NOWHERE = -1e4
+# Samples a task of a process that prepares them.
+CHUNK = 64
 
 
 def draw(vlmbench: Path, folder: Path, suite: str, split: str, samples: int, seed: int) -> Path:
@@ -66,14 +49,12 @@ def draw(vlmbench: Path, folder: Path, suite: str, split: str, samples: int, see
     return out
 
 
-@dataclass
-class Turn:
-    prompt: str
-    answer: str
-    # Where each character of the answer stands in the view, x and y in 0..1, if it is written there.
-    places: list[tuple[float, float]] | None = None
-    # Where characters of the question, by their number, stand, or the thing that their word names.
-    keys: dict[int, tuple[float, float]] = field(default_factory=dict)
+def prompt(suite: str, question: str, choices: list[str]) -> str:
+    """As lmms-eval asks."""
+    if suite == "seedbench":
+        return question + "".join(f"\n{letter}. {c}" for letter, c in zip("ABCD", choices, strict=True)) + LETTER
+    # TextVQA's question goes through capitalize().
+    return (question.capitalize() if suite == "textvqa" else question) + SHORT
 
 
 @dataclass
@@ -84,53 +65,50 @@ class Sample:
     size: tuple[int, int]
     prompt: str
     answer: str
-    # More questions with their answers.
-    asks: list[Turn]
+    # All that can be asked, and what there is; places and sizes in tenths of a pixel.
+    asks: list[dict]
     texts: list[dict]
     objects: list[dict]
 
-    @cached_property
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """Questions, as they are put to the model, and answers."""
+        suite, asks = self.suite, self.asks
+        found = [(prompt(suite, ask["question"], ask.get("choices", [])), ask["answer"]) for ask in asks]
+        # In words as well, which is learnt before the letters of choices.
+        found += [
+            (ask["question"] + SHORT, ask["choices"]["ABCD".index(ask["answer"])]) for ask in asks if "choices" in ask
+        ]
+        return found
+
+    @property
     def table(self) -> bool:
         """Whether something is asked of what a row names."""
-        return any(re.search(r" of [A-Z]", ask.prompt) for ask in self.asks)
+        return any(re.search(r" of [A-Z]", ask["question"]) for ask in self.asks)
 
-
-def most_common(answers: list[str]) -> str:
-    return max(answers, key=answers.count)
-
-
-def prompt(suite: str, question: str, choices: list[str]) -> str:
-    """As lmms-eval asks."""
-    if suite == "seedbench":
-        return question + "".join(f"\n{letter}. {c}" for letter, c in zip("ABCD", choices, strict=True)) + LETTER
-    # TextVQA's question goes through capitalize().
-    return (question.capitalize() if suite == "textvqa" else question) + SHORT
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Where the picture begins on its canvas."""
+        return (CANVAS - self.size[0]) // 2, (CANVAS - self.size[1]) // 2
 
 
 def read(path: Path, suite: str) -> list[Sample]:
-    places = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    def most_common(answers: list[str]) -> str:
+        return max(answers, key=answers.count)
+
+    places = map(json.loads, path.with_suffix(".jsonl").read_text().splitlines())
     samples = []
     for row, place in zip(pq.read_table(path).to_pylist(), places, strict=True):
         image = row["image"][0] if suite == "seedbench" else row["image"]
-        if suite == "seedbench":
-            asked, answer = prompt(suite, row["question"], [row[f"choice_{letter}"] for letter in "abcd"]), row["answer"]
-        else:
-            asked, answer = prompt(suite, row["question"], []), most_common(row["answers"])
-        asks = [Turn(prompt(suite, ask["question"], ask.get("choices", [])), ask["answer"]) for ask in place["asks"]]
-        # In words as well, which is learnt before the letters of choices.
-        asks += [
-            Turn(ask["question"] + SHORT, ask["choices"]["ABCD".index(ask["answer"])])
-            for ask in place["asks"]
-            if "choices" in ask
-        ]
+        choices = [row[f"choice_{letter}"] for letter in "abcd"] if suite == "seedbench" else []
         samples.append(
             Sample(
                 suite,
                 image["bytes"],
                 (place["width"], place["height"]),
-                asked,
-                answer,
-                asks,
+                prompt(suite, row["question"], choices),
+                row["answer"] if suite == "seedbench" else most_common(row["answers"]),
+                place["asks"],
                 place["texts"],
                 place["objects"],
             )
@@ -138,103 +116,13 @@ def read(path: Path, suite: str) -> list[Sample]:
     return samples
 
 
-@dataclass
-class View:
-    """What an encoder sees: a square of a picture. A pixel `x` of the picture is `(x - left) / span` of the view."""
-
-    side: int
-    left: float
-    top: float
-    span: float
-    pixels: np.ndarray | None = None
-
-    @property
-    def scale(self) -> float:
-        """Of a pixel of the picture."""
-        return self.side / self.span
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Of a place in tenths of a pixel."""
-        return (x / 10 - self.left) / self.span, (y / 10 - self.top) / self.span
-
-    def of(self, image: Image.Image) -> "View":
-        """With pixels: cut out, black beyond the edges, resized."""
-        cut = image.crop((self.left, self.top, self.left + self.span, self.top + self.span))
-        if self.span != self.side:
-            cut = cut.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        return replace(self, pixels=np.asarray(cut))
-
-
-def whole(size: tuple[int, int], side: int) -> View:
-    """All of a picture, padded to a square as the recipes say."""
-    span = max(size)
-    return View(side, -((span - size[0]) // 2), -((span - size[1]) // 2), span)
-
-
 def opened(png: bytes) -> Image.Image:
     return Image.open(io.BytesIO(png)).convert("RGB")
 
 
-def legible(text: dict, scale: float) -> bool:
-    return text["size"] / 10 * scale >= LEGIBLE
-
-
-def legible_turns(sample: Sample, scale: float) -> list[Turn]:
-    """Questions whose answers can be made out: the others would teach to answer without looking."""
-    small = [text["text"].lower() for text in sample.texts if not legible(text, scale)]
-    asks = sample.asks or [Turn(sample.prompt, sample.answer)]
-    return [ask for ask in asks if not any(ask.answer.lower() in text for text in small)]
-
-
-def located(sample: Sample, turn: Turn, seen: View) -> Turn:
-    """The question with where its answer is written, if it is, and what it names."""
-    said = turn.answer.lower()
-    found = [(text["text"].lower() != said, number) for number, text in enumerate(sample.texts) if said in text["text"].lower()]
-    places, number = None, None
-    if found:
-        # Rather a text that is the answer than one in which it stands.
-        _, number = min(found)
-        text = sample.texts[number]
-        at = text["text"].lower().index(said)
-        xs, ys = (text[axis][at : at + len(said)] for axis in "xy")
-        places = [seen.place(x, y) for x, y in zip(xs, ys, strict=True)]
-    return replace(turn, places=places, keys=keys(sample, turn, seen, number))
-
-
-def keys(sample: Sample, turn: Turn, seen: View, asked: int | None) -> dict[int, tuple[float, float]]:
-    """Words of a question that stand once in the picture, or before the answer, or name one thing in it."""
-    found = {}
-    things = [(o["name"].split(), o["x"], o["y"]) for o in sample.objects]
-    things += [([t["on"]], t["x"][len(t["x"]) // 2], t["y"][len(t["y"]) // 2]) for t in sample.texts if "on" in t]
-    for word in re.finditer(r"[\w-]{3,}", turn.prompt.partition("\n")[0]):
-        named = word.group().lower()
-        texts = [
-            (number, text, at.start())
-            for number, text in enumerate(sample.texts)
-            if legible(text, seen.scale) and (at := re.search(rf"\b{re.escape(named)}\b", text["text"].lower()))
-        ]
-        if len(texts) > 1:
-            texts = [(number, text, at) for number, text, at in texts if number + 1 == asked]
-        meant = [(x, y) for names, x, y in things if named in names]
-        for i in range(len(named)):
-            if len(texts) == 1:
-                _, text, at = texts[0]
-                found[word.start() + i] = seen.place(text["x"][at + i], text["y"][at + i])
-            elif len(meant) == 1:
-                found[word.start() + i] = seen.place(*meant[0])
-    return found
-
-
-COLORS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "white")
-SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "ring", "heart")
-CHARACTERS = [" "] + [chr(code) for code in range(33, 127)]
-CLASSES = CHARACTERS + [f"{c} {s}" for c in COLORS for s in SHAPES]
-CLASS = {c: i for i, c in enumerate(CLASSES)}
-
-
-def some_turns(sample: Sample, seen: View, most: int, rng: random.Random) -> list[Turn]:
-    turns = legible_turns(sample, seen.scale)
-    return [located(sample, turn, seen) for turn in rng.sample(turns, min(most, len(turns)))]
+# What stands in a picture: x and y, size in pixels (0 of an object), what it is and the colour of the sign it is on as an
+# encoder should name it, and both as the oracle takes them. Without any, class -1.
+X, Y, SIZE, WHAT, GROUND, NAME, ON = range(7)
 
 
 def ground(text: dict) -> int:
@@ -242,61 +130,26 @@ def ground(text: dict) -> int:
     return COLORS.index(text["on"]) + 1 if "on" in text else 0
 
 
-def marks(sample: Sample, seen: View) -> list[tuple[float, float, int, int, float]]:
-    """All in a view that can be made out: x and y in 0..1, a character or a shape, 1 and up for its colour or that of the
-    sign it is on, size in 0..1."""
+def marks(sample: Sample) -> list[tuple[float, ...]]:
+    """All characters and objects."""
+    left, top = sample.corner
     found = []
     for text in sample.texts:
-        if legible(text, seen.scale):
-            on = ground(text)
-            for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
-                if c != " ":
-                    found.append((*seen.place(x, y), CLASS[c], on, text["size"] / 10 / seen.span))
-    for o in sample.objects:
-        color, shape = o["name"].split()
-        found.append((*seen.place(o["x"], o["y"]), len(CHARACTERS) + SHAPES.index(shape), 1 + COLORS.index(color), 0.1))
-    return [mark for mark in found if 0 <= mark[0] < 1 and 0 <= mark[1] < 1]
-
-
-def points(sample: Sample, seen: View, count: int, rng: random.Random) -> list[tuple[float, float, int, int]]:
-    """Positions in 0..1 with what stands there: characters and objects that can be made out, or nothing (class 0); and
-    the colour of the sign that a character is on (from 1), if there is one."""
-    found, taken = [], []
-
-    def add(x: float, y: float, name: str, clear: bool, on: int = 0) -> None:
-        x, y = seen.place(x, y)
-        taken.append((x, y))
-        if clear and 0 <= x < 1 and 0 <= y < 1:
-            found.append((x, y, CLASS[name], on))
-
-    for text in sample.texts:
+        on, size = ground(text), text["size"] / 10
         for c, x, y in zip(text["text"], text["x"], text["y"], strict=True):
             if c != " ":
-                add(x, y, c, legible(text, seen.scale), ground(text))
-    for o in sample.objects:
-        add(o["x"], o["y"], o["name"], True)
-    rng.shuffle(found)
-    found = found[: count - count // 16]
-    for _ in range(count // 16):
-        x, y = rng.random(), rng.random()
-        if all(abs(x - a) > 0.06 or abs(y - b) > 0.06 for a, b in taken):
-            found.append((x, y, 0, 0))
-    # -100 counts for nothing.
-    return found + [(0.0, 0.0, -100, -100)] * (count - len(found))
+                found.append((x / 10 + left, y / 10 + top, size, CLASS[c], on, CLASS[c], on))
+    for thing in sample.objects:
+        color, shape = thing["name"].split()
+        name, on = len(CHARACTERS) + SHAPES.index(shape), 1 + COLORS.index(color)
+        found.append((thing["x"] / 10 + left, thing["y"] / 10 + top, 0, CLASS[thing["name"]], 0, name, on))
+    return found
 
 
-@dataclass
-class Word:
-    """A word somewhere in a picture; its middle, its width and its size in pixels."""
-
-    x: float
-    y: float
-    width: float
-    em: float
-
-
-def word_list(sample: Sample) -> list[Word]:
-    found = []
+def words_of(sample: Sample) -> list[tuple[float, ...]]:
+    """The middle of every word, its width and its size in pixels; of objects the size is 0."""
+    left, top = sample.corner
+    found = [(thing["x"] / 10 + left, thing["y"] / 10 + top, 0.0, 0.0) for thing in sample.objects]
     for text in sample.texts:
         at, em = 0, text["size"] / 10
         for part in text["text"].split(" "):
@@ -304,138 +157,184 @@ def word_list(sample: Sample) -> list[Word]:
             at += len(part) + 1
             if part:
                 width = (xs[-1] - xs[0]) / 10 + em
-                found.append(Word((xs[0] + xs[-1]) / 20, (ys[0] + ys[-1]) / 20, width, em))
+                found.append(((xs[0] + xs[-1]) / 20 + left, (ys[0] + ys[-1]) / 20 + top, width, em))
     return found
 
 
-def crops(
-    sample: Sample, image: Image.Image, side: int, least: float, cut: bool, many: int, rng: random.Random
-) -> list[View]:
-    """Up to `many` squares around a word or an object."""
-    made = []
-    if sample.objects:
-        for o in rng.sample(sample.objects, min(many, len(sample.objects))):
-            span = round(max(image.size) * rng.uniform(0.3, 0.9))
-            shift = [rng.uniform(-0.06, 0.06) * span for _ in range(2)]
-            left, top = round(o["x"] / 10 + shift[0] - span / 2), round(o["y"] / 10 + shift[1] - span / 2)
-            made.append(View(side, left, top, span).of(image))
-        return made
-    words = word_list(sample)
-    for word in rng.sample(words, min(many, len(words))):
-        em = math.exp(rng.uniform(math.log(least), math.log(HUGE)))
-        # No more than three times as large as drawn, and with room for all of it unless it may be cut.
-        em = min(em, 3 * word.em, math.inf if cut else 0.92 * side * word.em / word.width)
-        if em < LEGIBLE:
-            continue
-        span = max(16, round(side * word.em / em))
-        slack = word.width / 2 if cut else max(0.0, min(0.3 * word.em, 0.5 * (span - word.width)))
-        dx, dy = rng.uniform(-slack, slack), rng.uniform(-0.3, 0.3) * word.em
-        left, top = round(word.x + dx - span / 2), round(word.y + dy - span / 2)
-        made.append(View(side, left, top, span).of(image))
-    return made
+def answered(sample: Sample, answer: str) -> tuple[int | None, list[tuple[float, float]], float]:
+    """The number of the text that an answer is written in, where each of its characters is, and the least size in which it
+    is written anywhere."""
+    said = answer.lower()
+    found = [(t["text"].lower() != said, number) for number, t in enumerate(sample.texts) if said in t["text"].lower()]
+    if not found:
+        return None, [], np.inf
+    # Rather a text that is the answer than one in which it stands.
+    _, number = min(found)
+    text = sample.texts[number]
+    at = text["text"].lower().index(said)
+    places = list(zip(text["x"][at : at + len(said)], text["y"][at : at + len(said)], strict=True))
+    return number, places, min(sample.texts[number]["size"] for _, number in found) / 10
 
 
-def placed(rows: list[tuple[Sample, View]], count: int, rng: random.Random) -> dict[str, torch.Tensor]:
-    """Points `(b, n, 2)`, classes and colours of signs `(b, n)`."""
-    found = torch.tensor([points(sample, seen, count, rng) for sample, seen in rows])
-    return {"points": found[..., :2], "classes": found[..., 2].long(), "grounds": found[..., 3].long()}
+def keys(sample: Sample, question: str, asked: int | None) -> dict[int, tuple[float, float, float]]:
+    """Where characters of a question stand, by their number, and in which size: of words that stand once in the picture, or
+    before the answer, or name one thing in it."""
+    found = {}
+    things = [(o["name"].split(), o["x"], o["y"]) for o in sample.objects]
+    things += [([t["on"]], t["x"][len(t["x"]) // 2], t["y"][len(t["y"]) // 2]) for t in sample.texts if "on" in t]
+    for word in re.finditer(r"[\w-]{3,}", question):
+        named = word.group().lower()
+        texts = [
+            (number, text, at.start())
+            for number, text in enumerate(sample.texts)
+            if named in text["text"].lower() and (at := re.search(rf"\b{re.escape(named)}\b", text["text"].lower()))
+        ]
+        if len(texts) > 1:
+            texts = [(number, text, at) for number, text, at in texts if number + 1 == asked]
+        meant = [(x, y) for names, x, y in things if named in names]
+        for i in range(len(named)):
+            if len(texts) == 1:
+                _, text, at = texts[0]
+                found[word.start() + i] = text["x"][at + i], text["y"][at + i], text["size"] / 10
+            elif len(meant) == 1:
+                found[word.start() + i] = *meant[0], np.inf
+    return found
 
 
-def stacked(rows: list[tuple[Sample, View]], count: int, rng: random.Random) -> dict[str, torch.Tensor]:
-    """Pixels `(b, h, w, 3)`, and what stands at positions."""
-    return {"pixels": torch.from_numpy(np.stack([seen.pixels for _, seen in rows]))} | placed(rows, count, rng)
+@dataclass
+class Turn:
+    """A question with its answer: ids, how many of them ask, where each stands (x, y, size in pixels), and the least size in
+    which the answer is written."""
+
+    ids: list[int]
+    asks: int
+    places: list[tuple[float, float, float]]
+    least: float
 
 
-def spoken(rows: list[tuple[Sample, View, list[Turn]]]) -> dict[str, list]:
-    """Questions, the number of the picture each is about, and its suite."""
-    flat = [(turn, number, sample.suite) for number, (sample, _, turns) in enumerate(rows) for turn in turns]
-    return dict(zip(("turns", "pictures", "suites"), map(list, zip(*flat, strict=True)), strict=True))
+def turn(sample: Sample, asks: str, answer: str, words: Tokenizer) -> Turn:
+    left, top = sample.corner
+    number, written, least = answered(sample, answer)
+    named = keys(sample, asks.partition("\n")[0], number)
+    # The text begins with a line break, which is not the prompt's.
+    question = words.encode("\n" + asks + AFTER_TURN, add_special_tokens=False)
+    said = words.encode(answer, add_special_tokens=False)
+    places = [named.get(start - 1) for start, _ in question.offsets]
+    places += [(*written[start], np.inf) if written else None for start, _ in said.offsets] + [None]
+    return Turn(
+        question.ids + said.ids + [words.token_to_id(END)],
+        len(question.ids),
+        [(p[0] / 10 + left, p[1] / 10 + top, p[2]) if p else (NOWHERE, NOWHERE, 0.0) for p in places],
+        least,
+    )
 
 
-def marked(rows: list[tuple[Sample, View]]) -> dict[str, torch.Tensor]:
-    """All marks, each after the number of its picture, `(n, 6)`."""
-    found = [(number, *mark) for number, (sample, seen) in enumerate(rows) for mark in marks(sample, seen)]
-    return {"marks": torch.tensor(found).reshape(-1, 6)}
+def padded(rows: list[list], fill: float, *width: int) -> np.ndarray:
+    """Rows of numbers, or of tuples of so many, filled up to the longest."""
+    whole = np.full((len(rows), max(map(len, rows)), *width), fill, np.float32 if width else np.int64)
+    for i, row in enumerate(rows):
+        if row:
+            whole[i, : len(row)] = row
+    return whole
 
 
-class Batches(torch.utils.data.IterableDataset):
-    """Endless batches for a stage, each of one side."""
+def joined(parts: list[np.ndarray], fill: float) -> Tensor:
+    """Along the first dimension, filled up along the second to a multiple of 8."""
+    longest = (max(part.shape[1] for part in parts) + 7) // 8 * 8
+    rest = parts[0].shape[2:]
+    whole = np.full((sum(map(len, parts)), longest, *rest), fill, parts[0].dtype)
+    at = 0
+    for part in parts:
+        whole[at : at + len(part), : part.shape[1]] = part
+        at += len(part)
+    return torch.from_numpy(whole)
 
-    def __init__(self, samples: list[Sample], seed: int, batch: float, stage: str, progress: Synchronized) -> None:
-        self.samples = {suite: [s for s in samples if s.suite == suite] for suite in SUITES}
-        self.seed, self.batch, self.stage, self.progress = seed, batch, stage, progress
 
-    def __iter__(self):
-        worker = torch.utils.data.get_worker_info()
-        rng = random.Random(f"{self.seed} {self.stage} {worker.id if worker else 0}")
-        yield from {"language": self.written, "read": self.cropped}.get(self.stage, self.asked)(rng)
+@dataclass
+class Samples:
+    """Of `n` pictures with `t` questions."""
 
-    def count(self, of: int) -> int:
-        return max(2, round(of * self.batch))
+    pictures: Tensor  # (n, 3, CANVAS, CANVAS), bytes
+    suite: Tensor  # (n)
+    span: Tensor  # (n) longer side in pixels
+    table: Tensor  # (n)
+    marks: Tensor  # (n, m, 7)
+    words: Tensor  # (n, w, 4)
+    worded: Tensor  # (n) how many words
+    first: Tensor  # (n) number of the first question
+    asked: Tensor  # (n) how many questions
+    ids: Tensor  # (t, l) of question and answer
+    begin: Tensor  # (t) where the answer begins
+    end: Tensor  # (t) where it ends
+    places: Tensor  # (t, l, 3)
+    least: Tensor  # (t)
 
-    def cropped(self, rng: random.Random):
-        """Crops with what stands where, first of larger print, then of smaller too; between them whole pictures."""
-        kept: dict[tuple[str, int], Image.Image] = {}
-        while True:
-            done = self.progress.value
-            if rng.random() < BETWEEN:
-                yield self.whole_batch(1.0, 1, rng)
-                continue
-            side = rng.choices(list(CROPS), [chance for _, chance, _ in CROPS.values()])[0]
-            count, _, shares = CROPS[side]
-            least = math.exp(math.log(LARGE) + min(1.0, done / 0.8) * math.log(LEGIBLE / LARGE))
-            rows: list[tuple[Sample, View]] = []
-            while len(rows) < self.count(count):
-                suite = rng.choices(SUITES, shares)[0]
-                index = rng.randrange(min(KEPT, len(self.samples[suite])))
-                sample = self.samples[suite][index]
-                image = kept.get((suite, index)) or opened(sample.png)
-                kept[suite, index] = image
-                made = crops(sample, image, side, least, rng.random() > done / CUT, 3, rng)
-                rows += [(sample, seen) for seen in made]
-            rows = rows[: self.count(count)]
-            yield stacked(rows, POINTS, rng) | marked(rows)
+    def to(self, device: str) -> "Samples":
+        return Samples(**{name: value.to(device) for name, value in vars(self).items()})
 
-    def questions(
-        self, side: int, count: int, most: int, shares: tuple[float, ...], rng: random.Random, tables: float = 1.0
-    ):
-        """Samples, how they are seen at a side, and what is asked about them, at most so many questions a picture; so much
-        of the pages with tables that there are."""
-        rows: list[tuple[Sample, View, list[Turn]]] = []
-        while len(rows) < self.count(count):
-            sample = rng.choice(self.samples[rng.choices(SUITES, shares)[0]])
-            if sample.table and rng.random() >= tables:
-                continue
-            seen = whole(sample.size, side)
-            turns = some_turns(sample, seen, most, rng)
-            if turns:
-                rows.append((sample, seen, turns))
-        return rows
 
-    def whole_batch(self, more: float, most: int, rng: random.Random) -> dict:
-        """Whole pictures with what stands where, so many times as much of them as is usual, and questions."""
-        side = rng.choices(list(WHOLES), [chance for _, chance, _ in WHOLES.values()])[0]
-        count, _, shares = WHOLES[side]
-        asked = self.questions(side, count * more, most, shares, rng)
-        rows = [(sample, seen.of(opened(sample.png))) for sample, seen, _ in asked]
-        return stacked(rows, ALL, rng) | marked(rows) | spoken(asked)
+# What processes that prepare samples share with the one that forked them.
+_samples: list[Sample] = []
+_words: Tokenizer
+_canvas: np.ndarray
 
-    def asked(self, rng: random.Random):
-        """Whole pictures with questions; where not all of the encoder is trained, there is time for more of both."""
-        while True:
-            yield self.whole_batch(1.5, QUESTIONS + 1, rng) if self.stage == "answer" else self.whole_batch(1.0, QUESTIONS, rng)
 
-    def written(self, rng: random.Random):
-        """Questions with all that stands in a picture instead of its pixels."""
-        kinds = [(side, side // stride, chance) for stride, row in WRITTEN.items() for side, chance in row.items()]
-        while True:
-            side, grid, _ = rng.choices(kinds, [chance for _, _, chance in kinds])[0]
-            signs, pages, scenes = WHOLES[side][2]
-            # Where there is little to find, spelling is learnt first; then come pages, at last those with tables.
-            done = self.progress.value
-            shares = signs, min(1.0, max(0.0, (done - 0.08) / 0.15)) * pages, scenes
-            tables = min(1.0, max(0.0, (done - 0.2) / 0.2))
-            count = round(CONVERSATIONS * min(1.0, TOKENS / grid**2))
-            rows = self.questions(side, count, 1, shares, rng, tables)
-            shown = [(sample, seen) for sample, seen, _ in rows]
-            yield {"grid": grid} | placed(shown, POINTS, rng) | marked(shown) | spoken(rows)
+def _described(begin: int) -> tuple:
+    some = _samples[begin : begin + CHUNK]
+    turns = [[turn(s, *ask, _words) for ask in s.turns] for s in some]
+    flat = [one for row in turns for one in row]
+    words = [words_of(s) for s in some]
+    return (
+        padded([marks(s) for s in some], -1, 7),
+        padded(words, 0, 4),
+        [len(row) for row in words],
+        [len(row) for row in turns],
+        padded([one.ids for one in flat], 0),
+        [(one.asks, len(one.ids), one.least) for one in flat],
+        padded([one.places for one in flat], NOWHERE, 3),
+    )
+
+
+def _painted(begin: int) -> None:
+    for i, sample in enumerate(_samples[begin : begin + CHUNK], begin):
+        (left, top), (width, height) = sample.corner, sample.size
+        _canvas[i, :, top : top + height, left : left + width] = np.asarray(opened(sample.png)).transpose(2, 0, 1)
+
+
+def prepare(samples: list[Sample], words: Tokenizer, workers: int) -> tuple[Samples, Callable[[], None]]:
+    """All samples as tensors, their pictures black until the function that is returned has waited for them."""
+    global _samples, _words, _canvas
+    _samples, _words = samples, words
+    shape = (len(samples), 3, CANVAS, CANVAS)
+    _canvas = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape)
+    pictures = torch.from_numpy(_canvas)
+    pool = multiprocessing.get_context("fork").Pool(workers)
+    begins = range(0, len(samples), CHUNK)
+    described = pool.map(_described, begins, chunksize=1)
+    painted = pool.map_async(_painted, begins, chunksize=1)
+    pool.close()
+    marked, worded, wordy, asked, ids, numbers, places = zip(*described, strict=True)
+    asked = torch.tensor(sum(asked, []))
+    begin, end, least = map(torch.tensor, zip(*sum(numbers, []), strict=True))
+    return Samples(
+        pictures,
+        torch.tensor([SUITES.index(s.suite) for s in samples]),
+        torch.tensor([max(s.size) for s in samples]),
+        torch.tensor([s.table for s in samples]),
+        joined(list(marked), -1),
+        joined(list(worded), 0),
+        torch.tensor(sum(wordy, [])),
+        asked.cumsum(0) - asked,
+        asked,
+        joined(list(ids), 0),
+        begin,
+        end,
+        joined(list(places), NOWHERE),
+        least.float(),
+    ), painted.get
+
+
+def forget() -> None:
+    """What processes were given that have begun."""
+    global _samples
+    _samples = []

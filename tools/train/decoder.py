@@ -1,10 +1,9 @@
-"""Qwen2's decoder, with transformers' names, in the form it is trained in: no cache, kernels between the products.
+"""Qwen2's decoder, with transformers' names, in the form it is trained in: without a cache.
 
-`check_quick.py` holds it against transformers.
+`check.py` holds vlmbench against it, whose tests hold vlmbench against transformers.
 """
 
 import torch
-from quick import heads, rms_norm, softmax, swiglu
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +15,7 @@ def numbers(vocab: int) -> dict:
     """As in config.json."""
     return {
         "hidden_size": 192,
-        "intermediate_size": 512,
+        "intermediate_size": 416,
         "num_hidden_layers": 4,
         "num_attention_heads": 6,
         "num_key_value_heads": 6,
@@ -35,13 +34,13 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-def together(layers: list[nn.Linear], x: Tensor) -> Tensor:
-    """Layers of one input, side by side, as one product."""
-    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
-    return F.linear(x, torch.cat([layer.weight for layer in layers]), bias)
+def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """`(b, h, n, d)` turned by angles `(n, d / 2)`."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -56,17 +55,19 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, self.shared * self.dim)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor]:
-        """With the weights, `(b, heads, n, n)`."""
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, last: int) -> tuple[Tensor, Tensor]:
+        """With the weights `(b, heads, last, n)` of the last places."""
         b, n, width = x.shape
-        qkv = together([self.q_proj, self.k_proj, self.v_proj], x).view(b, n, -1, self.dim)
-        parts = heads(qkv, cosines, sines, self.heads + self.shared)
-        q, k, v = parts.split([self.heads, self.shared, self.shared], 1)
-        # Heads that share keys are rows of one product.
-        q = (q * self.dim**-0.5).reshape(b, self.shared, -1, self.dim)
-        weights = softmax(q @ k.transpose(2, 3), causal=True)
-        mixed = (weights @ v).view(b, self.heads, n, self.dim).transpose(1, 2).reshape(b, n, width)
-        return self.o_proj(mixed), weights.view(b, self.heads, n, n)
+        q, k, v = (
+            part(x).view(b, n, -1, self.dim).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = rotated(q, cosines, sines), rotated(k, cosines, sines)
+        grouped = {"enable_gqa": True} if self.shared < self.heads else {}
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, **grouped)
+        later = torch.ones(last, n, dtype=torch.bool, device=x.device).triu(n - last + 1)
+        scores = q[:, :, n - last :] * self.dim**-0.5 @ k.repeat_interleave(self.heads // self.shared, 1).transpose(2, 3)
+        weights = scores.float().masked_fill(later, -torch.inf).softmax(-1)
+        return self.o_proj(mixed.transpose(1, 2).reshape(b, n, width)), weights
 
 
 class Mlp(nn.Module):
@@ -78,7 +79,7 @@ class Mlp(nn.Module):
         self.down_proj = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(swiglu(together([self.gate_proj, self.up_proj], x)))
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -90,8 +91,8 @@ class Layer(nn.Module):
         self.input_layernorm = RmsNorm(width, eps)
         self.post_attention_layernorm = RmsNorm(width, eps)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor]:
-        mixed, weights = self.self_attn(self.input_layernorm(x), cosines, sines)
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, last: int) -> tuple[Tensor, Tensor]:
+        mixed, weights = self.self_attn(self.input_layernorm(x), cosines, sines, last)
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), weights
 
@@ -124,12 +125,12 @@ class Decoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         return self.model.embed_tokens(ids)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """With the attention of each layer. Nothing is masked: what pads a row has to stand at its end."""
+    def forward(self, x: Tensor, last: int = 0) -> tuple[Tensor, list[Tensor]]:
+        """With the attention of each layer from the last places. Nothing is masked: what pads a row stands at its end."""
         n = x.shape[1]
         attention = []
         for layer in self.model.layers:
-            x, weights = layer(x, self.cosines[:n], self.sines[:n])
+            x, weights = layer(x, self.cosines[:n], self.sines[:n], last)
             attention.append(weights)
         return self.model.norm(x), attention
 

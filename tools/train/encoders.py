@@ -7,7 +7,6 @@ configs/models/.
 from dataclasses import dataclass
 
 import torch
-from quick import BatchNorm, depthwise, gelu, softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,12 +62,24 @@ class VitConfig:
         return self.patch
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention of `(b, heads, n, d)`, written out: PyTorch's fused one is slow backwards on the CPU in bf16."""
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
-    return softmax(scores, causal=False) @ v
+def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """A convolution of kernel 1 as the product that it is."""
+    rows = F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
+    return rows.permute(0, 3, 1, 2)
+
+
+def convolved(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    if conv.kernel_size == (1, 1):
+        return pointwise(x, conv)
+    if conv.groups > 1:
+        return conv(x)
+    # The first of all: as a product of its windows.
+    (k, _), (step, _), (pad, _) = conv.kernel_size, conv.stride, conv.padding
+    side = x.shape[-1]
+    x = F.pad(x, (pad, pad, pad, pad))
+    windows = [x[..., i : i + side : step, j : j + side : step] for i in range(k) for j in range(k)]
+    rows = torch.stack(windows, 2).flatten(1, 2).permute(0, 2, 3, 1)
+    return F.linear(rows, conv.weight.flatten(1)).permute(0, 3, 1, 2)
 
 
 class ConvBn(nn.Module):
@@ -77,11 +88,10 @@ class ConvBn(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = BatchNorm(c_out)
+        self.bn = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        return self.bn(conv(x) if conv.groups == 1 else depthwise(x, conv.weight, conv.stride[0]))
+        return self.bn(convolved(x, self.conv))
 
     def folded(self) -> tuple[Tensor, Tensor]:
         scale = (self.bn.weight.double() / (self.bn.running_var.double() + self.bn.eps).sqrt())
@@ -97,7 +107,7 @@ class Squeeze(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = x.mean((2, 3), keepdim=True)
-        return x * self.expand(self.reduce(gate).relu()).sigmoid()
+        return x * pointwise(pointwise(gate, self.reduce).relu(), self.expand).sigmoid()
 
 
 class RepMixer(nn.Module):
@@ -105,7 +115,7 @@ class RepMixer(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = BatchNorm(dim)
+        self.norm = nn.BatchNorm2d(dim)
         self.mixer = ConvBn(dim, dim, 3, groups=dim)
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.1))
 
@@ -139,7 +149,7 @@ class ChannelNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, dim: int, layer_norm: bool) -> None:
         super().__init__()
-        self.norm = ChannelNorm(dim) if layer_norm else BatchNorm(dim)
+        self.norm = ChannelNorm(dim) if layer_norm else nn.BatchNorm2d(dim)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.1))
@@ -148,7 +158,7 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         rows = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.qkv(rows).reshape(b, h * w, 3, c // HEAD_DIM, HEAD_DIM).permute(2, 0, 3, 1, 4)
-        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
         mixed = self.proj(mixed).transpose(1, 2).reshape(b, c, h, w)
         return x + self.scale.to(x.dtype) * mixed.to(x.dtype)
 
@@ -162,7 +172,8 @@ class ConvFfn(nn.Module):
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale.to(x.dtype) * self.fc2(gelu(self.fc1(self.conv(x))))
+        hidden = F.gelu(pointwise(self.conv(x), self.fc1))
+        return x + self.scale.to(x.dtype) * pointwise(hidden, self.fc2)
 
 
 class Block(nn.Module):
@@ -185,7 +196,7 @@ class Downsample(nn.Module):
         self.pointwise = ConvBn(c_out, c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return gelu(self.pointwise(gelu(self.se(self.large(x)))))
+        return F.gelu(self.pointwise(F.gelu(self.se(self.large(x)))))
 
 
 class Position(nn.Module):
@@ -196,7 +207,7 @@ class Position(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 7, 1, 3, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + depthwise(x, self.conv.weight, 1) + self.conv.bias[:, None, None].to(x.dtype)
+        return x + self.conv(x)
 
 
 class FastVit(nn.Module):
@@ -226,22 +237,17 @@ class FastVit(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    @property
-    def late(self) -> list[nn.Module]:
-        """What makes the output of the map that earlier layers have read."""
-        return [self.stages[-1], self.final, self.se]
-
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """The maps from stride 16 on; the last one is the output."""
         x = pixels.contiguous(memory_format=torch.channels_last)
         for conv in self.stem:
-            x = gelu(conv(x))
+            x = F.gelu(conv(x))
         maps = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if MIDDLE <= i < len(self.stages) - 1:
                 maps.append(x)
-        return [*maps, gelu(self.se(self.final(x)))]
+        return [*maps, F.gelu(self.se(self.final(x)))]
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.maps(pixels)[-1]
@@ -259,7 +265,7 @@ class VitLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.proj(attend(q, k, v).transpose(1, 2).reshape(b, n, d))
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
         hidden = self.fc1(self.norm2(x))
         return x + self.fc2(hidden * torch.sigmoid(1.702 * hidden))
 
@@ -285,11 +291,6 @@ class Vit(nn.Module):
         table = self.positions[1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
         table = F.interpolate(table.float(), size=(wanted, wanted), mode="bicubic", align_corners=False)
         return torch.cat([self.positions[:1], table.permute(0, 2, 3, 1).reshape(wanted * wanted, -1)])
-
-    @property
-    def late(self) -> list[nn.Module]:
-        """The second half."""
-        return list(self.layers[len(self.layers) // 2 :])
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """The map after half of the layers and the output, both at stride 16."""

@@ -176,7 +176,7 @@ def export(model: Vlm, tokenizer: Path, folder: Path, dtype: torch.dtype = torch
 
 def load(state: Path) -> tuple[Vlm, nn.ModuleList]:
     """A trained model, and what reads its maps and tokens."""
-    saved = torch.load(state, weights_only=True)
+    saved = torch.load(state, weights_only=True, map_location="cpu")
     tokenizer = state.parent / "tokenizer.json"
     model = Vlm(saved["name"], load_words(tokenizer), words.vocabulary(tokenizer))
     model.load_state_dict(saved["model"])

@@ -42,22 +42,21 @@ class Oracle(nn.Module):
         self.one = nn.Linear(WIDTH, features)
         self.where = nn.Linear(4 * self.WHERE, features)
 
-    def map(self, marks: Tensor, rows: int, grid: int) -> Tensor:
-        """Marks `(n, 6)`, as `data.marks` has them after the number of their picture, to `(rows, features, grid, grid)`."""
-        row, name, on = marks[:, 0].long(), marks[:, 3].long(), marks[:, 4].long()
-        at, size = marks[:, 1:3], marks[:, 5:]
+    def map(self, marks: Tensor, there: Tensor, grid: int) -> Tensor:
+        """Marks `(b, n, 5)`, as `batches.marks` has them, and which of them count to `(b, features, grid, grid)`."""
+        at, size, (name, on) = marks[..., :2], marks[..., 2:3], marks[..., 3:].long().unbind(-1)
         if self.training:
             at = at + BLURRED * size * torch.randn_like(at)
         scaled = at * grid
         cell = scaled.floor().clamp(0, grid - 1)
         inside = bands(scaled - cell - 0.5, self.BANDS)
-        token = (row * grid + cell[:, 1].long()) * grid + cell[:, 0].long()
         seen = self.name(name) + self.on(on) + self.size(size.log())
         seen = self.one(F.gelu(seen * (1 + self.gate(inside)) + self.place(inside)))
         # Nothing comes after the sum but the projector: who is not sure of a character can then make the mean of what it
         # may be, and does not need to know the rest of the cell for it.
-        seen = F.rms_norm(seen, seen.shape[1:])
-        tokens = seen.new_zeros(rows * grid * grid, seen.shape[1]).index_add(0, token, seen).view(rows, grid * grid, -1)
+        seen = F.rms_norm(seen.float(), seen.shape[-1:]) * there[..., None]
+        token = (cell[..., 1] * grid + cell[..., 0]).long()[..., None].expand_as(seen)
+        tokens = seen.new_zeros(len(seen), grid * grid, seen.shape[-1]).scatter_add(1, token, seen)
         line = (torch.arange(grid, device=marks.device) + 0.5) / grid
         y, x = torch.meshgrid(line, line, indexing="ij")
         tokens = tokens + self.where(bands(torch.stack([x, y], -1).flatten(0, 1), self.WHERE))
