@@ -22,6 +22,8 @@ use crate::text::PromptTemplate;
 pub enum Weights {
     /// No files: right shapes, values drawn from this seed. Latency only.
     Seeded(u64),
+    /// A trained checkpoint that the program carries, by name.
+    Shipped(String),
     /// A checkpoint folder.
     Folder(PathBuf),
     /// A Hugging Face hub model.

@@ -1,5 +1,5 @@
-//! What a MODEL argument means: a name under `configs/models/`, a checkpoint
-//! folder, or a hub id.
+//! What a MODEL argument means: a name under `configs/models/`, a shipped
+//! checkpoint, a checkpoint folder, or a hub id.
 //!
 //! Nothing is loaded here. A hub id needs the checkpoint's `config.json`, so
 //! resolving one may fetch the checkpoint; with [`HubOptions::offline`] only
@@ -15,7 +15,7 @@ use vlmbench_backends::hub::{
 };
 use vlmbench_backends::recipe::{Recipe, RecipeFile, Weights};
 
-use crate::config::{ConfigError, ConfigKind, Configs};
+use crate::config::{ConfigError, ConfigKind, Configs, shipped};
 use crate::error::Failure;
 
 /// A model that was found.
@@ -37,6 +37,11 @@ pub enum Definition {
         origin: String,
         /// Its content.
         file: Box<RecipeFile>,
+    },
+    /// A checkpoint inside the program.
+    Shipped {
+        /// Its name.
+        name: String,
     },
     /// A checkpoint's own configuration.
     Folder {
@@ -62,6 +67,12 @@ pub fn resolve(
 ) -> Result<ModelRef, Failure> {
     if configs.has(ConfigKind::Model, model) {
         return Ok(from_config(model, configs)?);
+    }
+    if shipped::names().contains(&model) {
+        return Ok(ModelRef {
+            recipe: from_shipped(model)?,
+            definition: Definition::Shipped { name: model.into() },
+        });
     }
     let path = Path::new(model);
     if path.is_dir() {
@@ -110,6 +121,14 @@ fn from_config(model: &str, configs: &Configs) -> Result<ModelRef, ConfigError> 
     })
 }
 
+/// The recipe of a shipped checkpoint.
+pub fn from_shipped(name: &str) -> Result<Recipe, Failure> {
+    let mut recipe = recipe_from_folder(&shipped::unpack(name)?)?;
+    recipe.name = name.to_owned();
+    recipe.weights = Weights::Shipped(name.to_owned());
+    Ok(recipe)
+}
+
 fn from_hub(
     model: &str,
     id: &str,
@@ -153,6 +172,10 @@ pub fn weights_folder(
 ) -> Result<Option<WeightsFolder>, Failure> {
     match weights {
         Weights::Seeded(_) => Ok(None),
+        Weights::Shipped(name) => Ok(Some(WeightsFolder {
+            dir: shipped::unpack(name)?,
+            origin: format!("shipped {name}"),
+        })),
         Weights::Folder(dir) if dir.is_dir() => Ok(Some(WeightsFolder {
             dir: dir.clone(),
             origin: dir.display().to_string(),

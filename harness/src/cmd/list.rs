@@ -10,10 +10,11 @@ use vlmbench_reports::table::{Align, Column, Table};
 use vlmbench_suites::SuiteSpec;
 
 use super::Format;
-use crate::config::ConfigKind;
 use crate::config::experiment::ExperimentFile;
+use crate::config::{ConfigKind, shipped};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
+use crate::model_ref;
 
 /// What to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -143,6 +144,7 @@ fn models(ctx: &Context) -> Result<Vec<Entry>, Failure> {
         let file: RecipeFile = found.parse()?;
         let weights = match &file.weights {
             Weights::Seeded(_) => "seeded".to_owned(),
+            Weights::Shipped(name) => format!("shipped {name}"),
             Weights::Folder(path) => path.display().to_string(),
             Weights::Hub { id, .. } => format!("hub {id}"),
         };
@@ -154,6 +156,24 @@ fn models(ctx: &Context) -> Result<Vec<Entry>, Failure> {
                 .with("origin", found.origin),
         );
     }
+    for name in shipped::names() {
+        let recipe = model_ref::from_shipped(name)?;
+        let label = |part: Option<&str>| part.map(str::to_owned);
+        entries.push(
+            Entry::new(name, "small, trained on drawn data; see tools/train")
+                .with(
+                    "encoder",
+                    label(recipe.encoder.as_ref().map(|e| e.label.as_str())),
+                )
+                .with(
+                    "decoder",
+                    label(recipe.decoder.as_ref().map(|d| d.label.as_str())),
+                )
+                .with("weights", "shipped")
+                .with("origin", format!("embedded:configs/checkpoints/{name}")),
+        );
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, nearest, yaml};
+use super::{ConfigError, nearest, shipped, yaml};
 
-static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../configs");
+pub(super) static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../configs");
 
 /// What a configuration describes; each has its own folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,10 @@ impl Configs {
             Some(Origin::File(path)) => read_file(&path),
             Some(Origin::Embedded(file)) => Ok(file),
             None => {
-                let known: Vec<String> = self.names(kind).into_keys().collect();
+                let mut known: Vec<String> = self.names(kind).into_keys().collect();
+                if kind == ConfigKind::Model {
+                    known.extend(shipped::names().into_iter().map(str::to_owned));
+                }
                 Err(ConfigError::UnknownName {
                     kind: kind.noun(),
                     name: name.into(),

@@ -1,12 +1,14 @@
 //! What people write: experiments, model recipes, suites and published tables.
 //!
 //! [`yaml`] is the only place that parses YAML, [`embedded`] finds a file by
-//! name (in the folder given, or in the copy inside the binary), and
-//! [`experiment`] gives an experiment its meaning. The shapes of recipes,
+//! name (in the folder given, or in the copy inside the binary), [`shipped`]
+//! unpacks the trained checkpoints beside them, and [`experiment`] gives an
+//! experiment its meaning. The shapes of recipes,
 //! suites and published tables belong to the crates that use them.
 
 pub mod embedded;
 pub mod experiment;
+pub mod shipped;
 pub mod yaml;
 
 use std::path::PathBuf;

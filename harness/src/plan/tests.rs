@@ -253,13 +253,13 @@ fn the_manifest_says_what_names_mean() {
 
 /// The shipped experiment against torch's flop counter on the same networks.
 #[test]
-fn the_quickstart_costs_what_torch_counts() {
+fn the_full_size_networks_cost_what_torch_counts() {
     let found = Configs::embedded()
-        .find(ConfigKind::Experiment, "quickstart")
+        .find(ConfigKind::Experiment, "paper-pareto")
         .unwrap();
     let file: ExperimentFile = found.parse().unwrap();
     let flags = Overrides::default();
-    let experiment = Experiment::resolve("quickstart", &found.origin, file, &flags, 2).unwrap();
+    let experiment = Experiment::resolve("paper-pareto", &found.origin, file, &flags, 2).unwrap();
     let plan = build(&experiment).unwrap();
     let close = |got: u64, gflop: f64, what: &str| {
         let got = got as f64 / 1e9;

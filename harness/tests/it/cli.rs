@@ -142,12 +142,19 @@ fn listings_are_sorted_and_described() {
     for (kind, expected) in [
         (
             "models",
-            &["fastvithd", "fastvlm-0.5b", "llava-1.5-7b", "qwen2-0.5b"][..],
+            &[
+                "fastvithd",
+                "fastvlm-0.5b",
+                "llava-1.5-7b",
+                "qwen2-0.5b",
+                "small-fastvithd",
+                "small-vit",
+            ][..],
         ),
         ("suites", &["docvqa", "mmmu", "seedbench", "textvqa"]),
         ("backends", &["candle", "onnxruntime"]),
         ("devices", &["cpu"]),
-        ("experiments", &["quickstart"]),
+        ("experiments", &["paper-pareto", "quickstart"]),
     ] {
         let listed = run_anywhere(["list", kind, "--format", "json"]).json(0);
         let entries = listed.as_array().unwrap();
@@ -183,8 +190,8 @@ fn doctor_says_what_the_machine_is() {
 }
 
 #[test]
-fn the_quickstart_is_planned_with_its_costs_and_without_files() {
-    let found = run_anywhere(["plan", "quickstart", "--format", "json"]).json(0);
+fn the_full_size_networks_are_planned_with_their_costs_and_without_files() {
+    let found = run_anywhere(["plan", "paper-pareto", "--format", "json"]).json(0);
     let cases = found["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 8);
     for case in cases {
@@ -207,7 +214,7 @@ fn the_quickstart_is_planned_with_its_costs_and_without_files() {
     );
     let gflop = cases[7]["cost"]["stages"][0]["flops"].as_f64().unwrap() / 1e9;
     assert!((gflop / 486.7 - 1.0).abs() < 0.01, "{gflop}");
-    let text = run_anywhere(["plan", "quickstart"]).ok();
+    let text = run_anywhere(["plan", "paper-pareto"]).ok();
     assert!(text.contains("8 cases"), "{text}");
 }
 

@@ -8,3 +8,4 @@ mod profile;
 mod score;
 mod shell;
 mod verify;
+mod zoo;

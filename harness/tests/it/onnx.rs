@@ -24,7 +24,7 @@ fn once(model: &Path) -> Done {
 }
 
 /// Whether the library is there.
-fn runtime() -> bool {
+pub fn runtime() -> bool {
     let found = run_anywhere(["doctor", "--format", "json"]).json(0);
     let backends = found["backends"].as_array().unwrap();
     let entry = backends.iter().find(|b| b["name"] == "onnxruntime");
