@@ -451,6 +451,7 @@ mod tests {
             ("fastvithd", 512, 119.1),
             ("fastvithd", 768, 270.4),
             ("fastvithd", 1024, 486.7),
+            ("siglip-so400m-14-384", 384, 666.4),
         ];
         for (name, side, expected) in reference {
             let got = encoder_cost(name, side, true).flops() as f64 / 1e9;
@@ -475,6 +476,11 @@ mod tests {
         assert_eq!(
             encoder_cost("fastvit-mci2", 256, false).params(),
             35_047_120 - bn(&MCI2) + qkv_bias()
+        );
+        // 26 layers, without the norm and the pooling after them.
+        assert_eq!(
+            encoder_cost("siglip-so400m-14-384", 384, false).params(),
+            397_745_440
         );
     }
 

@@ -85,6 +85,9 @@ pub enum Act {
     Gelu,
     /// OpenAI's `x * sigmoid(1.702 x)`, used by CLIP.
     QuickGelu,
+    /// GELU's tanh approximation, `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`,
+    /// used by SigLIP.
+    GeluTanh,
     /// `max(x, 0)`.
     Relu,
     /// `1 / (1 + exp(-x))`.

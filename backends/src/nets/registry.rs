@@ -64,6 +64,13 @@ pub const ENCODERS: &[Entry<EncoderConfig>] = &[
         resolution: 1024,
         config: || EncoderConfig::FastVit(fastvithd()),
     },
+    Entry {
+        name: "siglip-so400m-14-384",
+        about: "SigLIP SO400M/14 at 384 px, 729 tokens, layer 26 (LLaVA-OneVision)",
+        label: "SigLIP-SO400M/14",
+        resolution: 384,
+        config: || EncoderConfig::Vit(siglip_so400m_14()),
+    },
 ];
 
 /// Decoders, sorted by name.
@@ -162,6 +169,24 @@ fn clip_vit_l_14(image: usize) -> VitConfig {
     }
 }
 
+/// The layers that LLaVA-OneVision keeps: all but the last, no norm after them.
+fn siglip_so400m_14() -> VitConfig {
+    VitConfig {
+        hidden: 1152,
+        layers: 27,
+        layers_run: 26,
+        heads: 16,
+        mlp: 4304,
+        patch: 14,
+        image: 384,
+        act: Act::GeluTanh,
+        eps: 1e-6,
+        class_token: false,
+        patch_bias: true,
+        pre_norm: false,
+    }
+}
+
 fn mci(layers: [usize; 4], dims: [usize; 4]) -> FastVitConfig {
     use Mixer::{Attention, Rep};
     FastVitConfig {
@@ -254,6 +279,7 @@ mod tests {
         assert_eq!(tokens("fastvit-mci2", 768), Some(576));
         assert_eq!(tokens("clip-vit-l-14-336", 336), Some(576));
         assert_eq!(tokens("clip-vit-l-14-336", 224), Some(256));
+        assert_eq!(tokens("siglip-so400m-14-384", 384), Some(729));
         assert_eq!(tokens("clip-vit-l-14-336", 225), None);
         assert_eq!(tokens("clip-vit-l-14-336", 0), None);
     }

@@ -168,6 +168,7 @@ impl<'a> OnnxOps<'a> {
         match act {
             Act::None => x,
             Act::Gelu => self.node("Gelu", &[&x], &[("approximate", Attr::Text("none"))]),
+            Act::GeluTanh => self.node("Gelu", &[&x], &[("approximate", Attr::Text("tanh"))]),
             Act::Relu => self.node("Relu", &[&x], &[]),
             Act::Sigmoid => self.node("Sigmoid", &[&x], &[]),
             Act::Silu => {

@@ -70,6 +70,8 @@ fn every_layout_is_recognised() {
         ("mci3/apple-inference", "mobileclip (Apple, bare)"),
         ("clip/clip", "clip"),
         ("clip/clip_vision_model", "clip"),
+        ("siglip/siglip", "clip"),
+        ("siglip/siglip_vision_model", "clip"),
         ("fastvlm/fast_vlm", "fast_vlm (transformers)"),
         ("fastvlm/llava_qwen2", "llava_qwen2 (Apple FastVLM)"),
         ("llava/published", "llava (transformers, published)"),
@@ -99,6 +101,7 @@ fn one_network_is_the_same_in_every_layout_and_element_type() {
     assert_equal_networks("llava/published", "llava/transformers5", 0.0);
     assert_equal_networks("llava/published", "llava/llava", 0.0);
     assert_equal_networks("clip/clip", "clip/clip_vision_model", 0.0);
+    assert_equal_networks("siglip/siglip", "siglip/siglip_vision_model", 0.0);
 }
 
 #[test]
@@ -173,6 +176,15 @@ fn llava_and_bare_configs_become_recipes() {
     let original = recipe_from_folder(&fixture("llava/llava")).unwrap();
     assert_eq!(original.image, Some(ImagePolicy::llava_pad()));
     assert_eq!(original.encoder, llava.encoder);
+
+    let siglip = recipe_from_folder(&fixture("siglip/siglip")).unwrap();
+    assert_eq!(siglip.image, Some(ImagePolicy::siglip()));
+    // The last 4 of 60 pixels do not fill a patch of 14.
+    assert_eq!(siglip.visual_tokens().unwrap(), 16);
+    let EncoderConfig::Vit(vit) = &siglip.encoder().unwrap().config else {
+        panic!("a ViT")
+    };
+    assert_eq!((vit.layers, vit.layers_run), (3, 2));
 
     let qwen = recipe_from_folder(&fixture("qwen2/qwen2")).unwrap();
     assert!(qwen.encoder.is_none() && qwen.projector.is_none());

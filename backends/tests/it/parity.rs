@@ -224,6 +224,12 @@ fn clip_agrees_with_transformers() {
     check_encoder("clip/clip_vision_model", &[""]);
 }
 
+#[test]
+fn siglip_agrees_with_transformers() {
+    check_encoder("siglip/siglip", &[""]);
+    check_encoder("siglip/siglip_vision_model", &[""]);
+}
+
 #[track_caller]
 fn check_model(checkpoint: &str, suffixes: &[&str]) {
     for engine in engines() {

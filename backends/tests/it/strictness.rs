@@ -467,6 +467,12 @@ fn config_values_that_cannot_be_honoured_are_errors() {
             "mobileclip_l_<side>",
         ),
         (
+            "siglip/siglip_vision_model",
+            |c| c["hidden_act"] = json!("mish"),
+            "hidden_act",
+            "gelu_pytorch_tanh",
+        ),
+        (
             "fastvlm/llava_qwen2",
             |c| c["mm_hidden_size"] = json!(3072),
             "mm_hidden_size",

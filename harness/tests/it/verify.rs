@@ -42,6 +42,11 @@ fn every_layout_gives_its_networks_outputs() {
         ),
         ("clip", &["clip", "clip_vision_model"], vec!["features"]),
         (
+            "siglip",
+            &["siglip", "siglip_vision_model"],
+            vec!["features"],
+        ),
+        (
             "mci0",
             &[
                 "timm-train",
@@ -85,16 +90,20 @@ fn every_layout_gives_its_networks_outputs() {
 
 #[test]
 fn a_vision_transformer_interpolates_its_positions_as_transformers_does() {
-    for layout in ["clip", "clip_vision_model"] {
-        let model = checkpoint(&format!("clip/{layout}"));
+    for (network, layout) in [
+        ("clip", "clip"),
+        ("clip", "clip_vision_model"),
+        ("siglip", "siglip_vision_model"),
+    ] {
+        let model = checkpoint(&format!("{network}/{layout}"));
         for side in ["42", "84"] {
-            let reference = checkpoint(&format!("clip/reference-{side}"));
+            let reference = checkpoint(&format!("{network}/reference-{side}"));
             let found = verify(&model, &reference, &["--resolution", side]).json(0);
             let error = found["checks"][0]["relative_error"].as_f64().unwrap();
             assert!(error < 1e-5, "{layout} at {side}: {found}");
         }
         // Not made of whole patches of 14.
-        let reference = checkpoint("clip/reference-84");
+        let reference = checkpoint(&format!("{network}/reference-84"));
         verify(&model, &reference, &["--resolution", "85"]).fails(3, &["85", "multiple of 14"]);
     }
 }

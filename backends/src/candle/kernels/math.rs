@@ -132,6 +132,9 @@ const fn normal_tail(a: f64) -> f64 {
     0.5 - DENSITY_AT_ZERO * sum
 }
 
+/// `2 sqrt(2 / pi)`, of GELU's tanh approximation.
+const GELU_SLOPE: f32 = 1.595_769;
+
 /// `1 / (1 + exp(-x))`.
 #[inline(always)]
 pub fn sigmoid<S: Simd>(x: S::Vector) -> S::Vector {
@@ -157,6 +160,11 @@ pub fn activate_vector<S: Simd>(act: Act, v: S::Vector) -> S::Vector {
         Act::None => v,
         Act::Gelu => gelu::<S>(v),
         Act::QuickGelu => v.mul(sigmoid::<S>(v.mul(S::Vector::splat(1.702)))),
+        // (1 + tanh z) / 2 is the sigmoid of 2 z.
+        Act::GeluTanh => {
+            let factor = polynomial::<S, 2>(v.mul(v), [0.044_715 * GELU_SLOPE, GELU_SLOPE]);
+            v.mul(sigmoid::<S>(v.mul(factor)))
+        }
         Act::Relu => S::Vector::splat(0.0).max(v),
         Act::Sigmoid => sigmoid::<S>(v),
         Act::Silu => v.mul(sigmoid::<S>(v)),
@@ -297,10 +305,14 @@ mod tests {
     fn activations_agree_with_their_formulas() {
         let x: Vec<f32> = (-8000..=8000).map(|i| i as f32 / 1000.0).collect();
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let formulas: [(Act, &(dyn Fn(f64) -> f64 + Sync)); 6] = [
+        let slope = (8.0 / std::f64::consts::PI).sqrt();
+        let formulas: [(Act, &(dyn Fn(f64) -> f64 + Sync)); 7] = [
             (Act::None, &|x| x),
             (Act::Gelu, &|x| x * phi(x)),
             (Act::QuickGelu, &|x| x * sigmoid(1.702 * x)),
+            (Act::GeluTanh, &|x| {
+                x * sigmoid(slope * (x + 0.044715 * x.powi(3)))
+            }),
             (Act::Relu, &|x| x.max(0.0)),
             (Act::Sigmoid, &sigmoid),
             (Act::Silu, &|x| x * sigmoid(x)),

@@ -66,7 +66,8 @@ pub(super) fn of_processor(
         return Err(factor.error("only 1/255 is supported"));
     }
     let (crop, size) = (node.get("crop_size"), node.get("size"));
-    let cropped = flag("do_center_crop", true)?;
+    // Processors that never crop do not mention it.
+    let cropped = flag("do_center_crop", policy.geometry == Geometry::CenterCrop)?;
     if flag("do_pad", false)? {
         policy.geometry = Geometry::PadMean;
     } else if !cropped && size.get("height").present() {

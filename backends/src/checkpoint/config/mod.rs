@@ -74,6 +74,12 @@ const MODEL_TYPES: &[(&str, Reader)] = &[
     }),
     ("llava_qwen2", |c| original_llava(c, Kind::Qwen2, "qwen_2")),
     ("qwen2", |c| decoder_only(c, Kind::Qwen2)),
+    ("siglip", |c| {
+        encoder_only(vision::siglip(c, &c.config.get("vision_config"), None)?)
+    }),
+    ("siglip_vision_model", |c| {
+        encoder_only(vision::siglip(c, &c.config, None)?)
+    }),
     ("timm_wrapper", |c| {
         encoder_only(vision::timm(c, &c.config)?)
     }),
@@ -213,8 +219,17 @@ fn transformers_vlm(c: &Context, prompt: &'static str, default_layer: i64) -> Re
             }
             vision::clip(c, &vision_config, Some(layer))?
         }
+        (Some("siglip_vision_model"), _) => {
+            let strategy = c.config.get("vision_feature_select_strategy");
+            if strategy.present() && strategy.str()? != "full" {
+                return Err(strategy
+                    .error("only `full` is supported: this vision tower has no class token to drop")
+                    .into());
+            }
+            vision::siglip(c, &vision_config, Some(layer))?
+        }
         (Some(_), _) => {
-            let problem = "no reader for this vision tower; known: clip_vision_model, timm_wrapper";
+            let problem = "no reader for this vision tower; known: clip_vision_model, siglip_vision_model, timm_wrapper";
             return Err(vision_config.get("model_type").error(problem).into());
         }
     };

@@ -16,8 +16,9 @@ use crate::nets::{EncoderConfig, FastVitConfig, VitConfig};
 use crate::ops::Act;
 use crate::recipe::{Encoder, EncoderArgs, hidden_state};
 
-/// Layer that LLaVA reads of a CLIP tower, as transformers counts hidden states.
-const CLIP_FEATURE_LAYER: i64 = -2;
+/// Layer that LLaVA reads of a CLIP tower, as transformers counts hidden states;
+/// of a SigLIP tower, whose last layer it removes, that is the last one left.
+const FEATURE_LAYER: i64 = -2;
 /// Input side of the released FastVLM checkpoints.
 const FASTVLM_SIDE: usize = 1024;
 
@@ -59,43 +60,87 @@ const FIXED_ARGS: &[(&str, &str)] = &[
 /// A CLIP vision tower read at `layer`.
 pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vision> {
     // Defaults of transformers' CLIPVisionConfig.
+    let defaults = VitConfig {
+        hidden: 768,
+        layers: 12,
+        layers_run: 0,
+        heads: 12,
+        mlp: 3072,
+        patch: 32,
+        image: 224,
+        act: Act::QuickGelu,
+        eps: 1e-5,
+        class_token: true,
+        patch_bias: false,
+        pre_norm: true,
+    };
+    transformer(c, node, layer, defaults, ImagePolicy::clip())
+}
+
+/// A SigLIP vision tower read at `layer`, without the norm and the pooling after it.
+pub(super) fn siglip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vision> {
+    // Defaults of transformers' SiglipVisionConfig.
+    let defaults = VitConfig {
+        hidden: 768,
+        layers: 12,
+        layers_run: 0,
+        heads: 12,
+        mlp: 3072,
+        patch: 16,
+        image: 224,
+        act: Act::GeluTanh,
+        eps: 1e-6,
+        class_token: false,
+        patch_bias: true,
+        pre_norm: false,
+    };
+    transformer(c, node, layer, defaults, ImagePolicy::siglip())
+}
+
+/// A vision transformer as transformers describes it.
+fn transformer(
+    c: &Context,
+    node: &Node,
+    layer: Option<i64>,
+    defaults: VitConfig,
+    image: ImagePolicy,
+) -> Result<Vision> {
     let number = |key: &str, default: usize| match node.get(key).optional() {
         Some(node) => node.usize(),
         None => Ok(default),
     };
-    let layers = number("num_hidden_layers", 12)?;
+    let layers = number("num_hidden_layers", defaults.layers)?;
     let layer = match (layer, node.get("vision_feature_layer").optional()) {
         (Some(layer), _) => layer,
         (None, Some(node)) => node.i64()?,
-        (None, None) => CLIP_FEATURE_LAYER,
+        (None, None) => FEATURE_LAYER,
     };
     let act = node.get("hidden_act");
     let eps = node.get("layer_norm_eps");
     let config = VitConfig {
-        hidden: number("hidden_size", 768)?,
+        hidden: number("hidden_size", defaults.hidden)?,
         layers,
         layers_run: hidden_state(layers, layer)?,
-        heads: number("num_attention_heads", 12)?,
-        mlp: number("intermediate_size", 3072)?,
-        patch: number("patch_size", 32)?,
-        image: number("image_size", 224)?,
+        heads: number("num_attention_heads", defaults.heads)?,
+        mlp: number("intermediate_size", defaults.mlp)?,
+        patch: number("patch_size", defaults.patch)?,
+        image: number("image_size", defaults.image)?,
         act: match act.clone().optional().map(|node| node.str()).transpose()? {
-            None | Some("quick_gelu") => Act::QuickGelu,
+            None => defaults.act,
+            Some("quick_gelu") => Act::QuickGelu,
             Some("gelu") => Act::Gelu,
+            Some("gelu_pytorch_tanh") => Act::GeluTanh,
             Some(_) => {
-                return Err(act
-                    .error("only `quick_gelu` and `gelu` are supported")
-                    .into());
+                let known = "only `quick_gelu`, `gelu` and `gelu_pytorch_tanh` are supported";
+                return Err(act.error(known).into());
             }
         },
         eps: if eps.present() {
             eps.f64()? as f32
         } else {
-            1e-5
+            defaults.eps
         },
-        class_token: true,
-        patch_bias: false,
-        pre_norm: true,
+        ..defaults
     };
     if config.heads == 0 || !config.hidden.is_multiple_of(config.heads) || config.patch == 0 {
         let heads = node.get("num_attention_heads");
@@ -103,7 +148,7 @@ pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Visio
             .error("must divide hidden_size, and patch_size must not be zero")
             .into());
     }
-    let preprocessing = image::of_processor(c, ImagePolicy::clip())?;
+    let preprocessing = image::of_processor(c, image)?;
     Ok(Vision {
         resolution: config.image,
         image: preprocessing.policy,
@@ -214,12 +259,30 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
         }
         let layer = match c.config.get("mm_vision_select_layer").optional() {
             Some(node) => node.i64()?,
-            None => CLIP_FEATURE_LAYER,
+            None => FEATURE_LAYER,
         };
-        clip_by_name(c, name, layer)?
+        let described = c.config.get("vision_config");
+        if described.present() {
+            clip(c, &described, Some(layer))?
+        } else {
+            let side = if name.ends_with("-336") { 336 } else { 224 };
+            registered(
+                c,
+                &format!("clip-vit-l-14-{side}"),
+                layer,
+                ImagePolicy::clip(),
+            )?
+        }
+    } else if name == "siglip-so400m-patch14-384" {
+        // The number of the layer is not looked at there.
+        registered(
+            c,
+            "siglip-so400m-14-384",
+            FEATURE_LAYER,
+            ImagePolicy::siglip(),
+        )?
     } else {
-        let known =
-            "known: mobileclip_l_<side>, clip-vit-large-patch14, clip-vit-large-patch14-336";
+        let known = "known: mobileclip_l_<side>, clip-vit-large-patch14, clip-vit-large-patch14-336, siglip-so400m-patch14-384";
         return Err(tower
             .error(format!("no reader for this vision tower; {known}"))
             .into());
@@ -240,17 +303,9 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
     Ok(vision)
 }
 
-fn clip_by_name(c: &Context, name: &str, layer: i64) -> Result<Vision> {
-    let described = c.config.get("vision_config");
-    if described.present() {
-        return clip(c, &described, Some(layer));
-    }
-    let wanted = if name.ends_with("-336") {
-        "clip-vit-l-14-336"
-    } else {
-        "clip-vit-l-14-224"
-    };
-    let entry = crate::nets::registry::find("vision encoder", ENCODERS, wanted)?;
+/// The published vision transformer `name`, read at `layer`.
+fn registered(c: &Context, name: &str, layer: i64, image: ImagePolicy) -> Result<Vision> {
+    let entry = crate::nets::registry::find("vision encoder", ENCODERS, name)?;
     let config = match (entry.config)() {
         EncoderConfig::Vit(mut config) => {
             config.layers_run = hidden_state(config.layers, layer)?;
@@ -258,7 +313,7 @@ fn clip_by_name(c: &Context, name: &str, layer: i64) -> Result<Vision> {
         }
         other => other,
     };
-    let preprocessing = image::of_processor(c, ImagePolicy::clip())?;
+    let preprocessing = image::of_processor(c, image)?;
     Ok(Vision {
         resolution: entry.resolution,
         image: preprocessing.policy,

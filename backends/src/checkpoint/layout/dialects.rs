@@ -213,7 +213,7 @@ pub(super) static APPLE_FASTVIT: Dialect = Dialect {
     }),
 };
 
-/// CLIP vision towers as transformers writes them.
+/// CLIP and SigLIP vision towers as transformers writes them.
 pub(super) static CLIP: Dialect = Dialect {
     family: Family::Vit,
     probe: "encoder.layers.",
@@ -261,7 +261,7 @@ pub(super) static CLIP: Dialect = Dialect {
             Form::Module,
         ),
     ],
-    unneeded: &["post_layernorm.", "embeddings.position_ids"],
+    unneeded: &["post_layernorm.", "head.", "embeddings.position_ids"],
     layers: Some("encoder.layers."),
     pieces: None,
 };

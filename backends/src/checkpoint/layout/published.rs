@@ -9,12 +9,13 @@ const fn place(prefix: &'static str, dialect: &'static Dialect) -> Option<Place>
     Some(Place { prefix, dialect })
 }
 
-/// What a full CLIP checkpoint carries beside the vision tower.
+/// What a full CLIP or SigLIP checkpoint carries beside the vision tower.
 const CLIP_TEXT: &[&str] = &[
     "text_model.",
     "visual_projection.",
     "text_projection.",
     "logit_scale",
+    "logit_bias",
     "vision_model.embeddings.position_ids",
 ];
 /// What MobileCLIP and OpenCLIP checkpoints carry beside the image tower.
