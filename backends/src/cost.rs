@@ -452,6 +452,8 @@ mod tests {
             ("fastvithd", 768, 270.4),
             ("fastvithd", 1024, 486.7),
             ("siglip-so400m-14-384", 384, 666.4),
+            ("dinov2-l-14", 518, 1013.6),
+            ("dinov2-g-14", 518, 3566.7),
         ];
         for (name, side, expected) in reference {
             let got = encoder_cost(name, side, true).flops() as f64 / 1e9;
@@ -481,6 +483,15 @@ mod tests {
         assert_eq!(
             encoder_cost("siglip-so400m-14-384", 384, false).params(),
             397_745_440
+        );
+        // Without the layer scales, which we fold, and the mask token.
+        assert_eq!(
+            encoder_cost("dinov2-l-14", 518, false).params(),
+            304_318_464
+        );
+        assert_eq!(
+            encoder_cost("dinov2-g-14", 518, false).params(),
+            1_136_356_352
         );
     }
 

@@ -163,8 +163,9 @@ fn needless_below(place: Place, recipe: &Recipe, key: &str) -> bool {
     }
 }
 
-/// A shape without its trailing ones: `(c, 1, 1)` is `(c)`.
+/// A shape without the ones at its ends: `(c, 1, 1)` and `(1, 1, c)` are `(c)`.
 fn trimmed(shape: &[usize]) -> &[usize] {
     let ones = shape.iter().rev().take_while(|&&side| side == 1).count();
-    &shape[..shape.len() - ones]
+    let shape = &shape[..shape.len() - ones];
+    &shape[shape.iter().take_while(|&&side| side == 1).count()..]
 }

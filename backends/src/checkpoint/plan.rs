@@ -136,9 +136,14 @@ impl<'a> PartPlanner<'a> {
             vit,
             train_time: pieces.is_some_and(|pieces| any(pieces.conv)),
             stem_scale,
-            layer_scales: ["layer_scale", "layer_scale_1", "layer_scale_2"]
-                .into_iter()
-                .any(any),
+            layer_scales: [
+                "layer_scale",
+                "layer_scale_1",
+                "layer_scale_2",
+                "layer_scale1",
+            ]
+            .into_iter()
+            .any(any),
         }
     }
 

@@ -144,6 +144,19 @@ impl ImagePolicy {
         }
     }
 
+    /// DINOv2: bicubic, the centre 7/8 of the shorter edge, ImageNet's statistics.
+    pub fn dinov2() -> Self {
+        Self {
+            crop_fraction: 0.875,
+            ..Self::new(
+                Geometry::CenterCrop,
+                Interpolation::Bicubic,
+                [0.485, 0.456, 0.406],
+                [0.229, 0.224, 0.225],
+            )
+        }
+    }
+
     /// SigLIP: both edges to the side, bicubic, values from -1 to 1.
     pub fn siglip() -> Self {
         Self::new(Geometry::Squash, Interpolation::Bicubic, [0.5; 3], [0.5; 3])

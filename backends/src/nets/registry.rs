@@ -37,6 +37,20 @@ pub const ENCODERS: &[Entry<EncoderConfig>] = &[
         config: || EncoderConfig::Vit(clip_vit_l_14(336)),
     },
     Entry {
+        name: "dinov2-g-14",
+        about: "DINOv2 ViT-g/14 at 518 px, 1369 tokens, after the last norm (Cambrian-1, at 378 px)",
+        label: "DINOv2-G/14",
+        resolution: 518,
+        config: || EncoderConfig::Vit(dinov2(1536, 40, 24, 4096, true)),
+    },
+    Entry {
+        name: "dinov2-l-14",
+        about: "DINOv2 ViT-L/14 at 518 px, 1369 tokens, after the last norm",
+        label: "DINOv2-L/14",
+        resolution: 518,
+        config: || EncoderConfig::Vit(dinov2(1024, 24, 16, 4096, false)),
+    },
+    Entry {
         name: "fastvit-mci0",
         about: "FastViT MCi0 (MobileCLIP-S0), stride 32",
         label: "FastViT-MCi0",
@@ -159,6 +173,7 @@ fn clip_vit_l_14(image: usize) -> VitConfig {
         layers_run: 23,
         heads: 16,
         mlp: 4096,
+        gated: false,
         patch: 14,
         image,
         act: Act::QuickGelu,
@@ -166,6 +181,7 @@ fn clip_vit_l_14(image: usize) -> VitConfig {
         class_token: true,
         patch_bias: false,
         pre_norm: true,
+        post_norm: false,
     }
 }
 
@@ -177,6 +193,7 @@ fn siglip_so400m_14() -> VitConfig {
         layers_run: 26,
         heads: 16,
         mlp: 4304,
+        gated: false,
         patch: 14,
         image: 384,
         act: Act::GeluTanh,
@@ -184,6 +201,27 @@ fn siglip_so400m_14() -> VitConfig {
         class_token: false,
         patch_bias: true,
         pre_norm: false,
+        post_norm: false,
+    }
+}
+
+/// Layer scales are folded into the projections before them.
+fn dinov2(hidden: usize, layers: usize, heads: usize, mlp: usize, gated: bool) -> VitConfig {
+    VitConfig {
+        hidden,
+        layers,
+        layers_run: layers,
+        heads,
+        mlp,
+        gated,
+        patch: 14,
+        image: 518,
+        act: Act::Gelu,
+        eps: 1e-6,
+        class_token: true,
+        patch_bias: true,
+        pre_norm: false,
+        post_norm: true,
     }
 }
 
@@ -262,7 +300,7 @@ mod tests {
     fn registries_are_sorted_described_and_valid() {
         check_registry(ENCODERS, |c| match c {
             EncoderConfig::FastVit(c) => c.check().unwrap(),
-            EncoderConfig::Vit(c) => assert!(c.layers_run < c.layers),
+            EncoderConfig::Vit(c) => assert!(c.layers_run < c.layers || c.post_norm),
         });
         check_registry(DECODERS, |c| c.check().unwrap());
     }
@@ -279,6 +317,7 @@ mod tests {
         assert_eq!(tokens("fastvit-mci2", 768), Some(576));
         assert_eq!(tokens("clip-vit-l-14-336", 336), Some(576));
         assert_eq!(tokens("clip-vit-l-14-336", 224), Some(256));
+        assert_eq!(tokens("dinov2-g-14", 378), Some(729));
         assert_eq!(tokens("siglip-so400m-14-384", 384), Some(729));
         assert_eq!(tokens("clip-vit-l-14-336", 225), None);
         assert_eq!(tokens("clip-vit-l-14-336", 0), None);

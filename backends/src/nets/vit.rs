@@ -1,4 +1,4 @@
-//! The vision transformer of CLIP (and its relatives), up to the layer whose
+//! The vision transformer of CLIP, SigLIP and DINOv2, up to the layer whose
 //! output a vision-language model reads.
 //!
 //! LLaVA reads `hidden_states[-2]` without the class token: the output of the
@@ -21,6 +21,9 @@ pub struct VitConfig {
     pub heads: usize,
     /// Hidden width of the MLP.
     pub mlp: usize,
+    /// Whether the MLP is `down(silu(a) * b)` of `[a | b] = gate_up(x)` instead
+    /// of `fc2(act(fc1(x)))`.
+    pub gated: bool,
     /// Patch side in pixels, also the stride of the patch embedding.
     pub patch: usize,
     /// Side of the square input for which positions were learned, in pixels.
@@ -35,6 +38,8 @@ pub struct VitConfig {
     pub patch_bias: bool,
     /// Whether a layer norm stands between the embeddings and the layers.
     pub pre_norm: bool,
+    /// Whether a layer norm stands after the layers that are run.
+    pub post_norm: bool,
 }
 
 impl VitConfig {
@@ -99,6 +104,9 @@ pub fn forward<O: Ops>(o: &mut O, c: &VitConfig, pixels: &O::V) -> Result<O::V> 
     if c.class_token {
         x = o.take_tokens(&x, Take::After(1))?;
     }
+    if c.post_norm {
+        x = o.layer_norm(&x, &norm(c, "post_norm".into()))?;
+    }
     Ok(x)
 }
 
@@ -127,6 +135,11 @@ fn layer<O: Ops>(o: &mut O, c: &VitConfig, p: &str, x: &O::V) -> Result<O::V> {
     let x = o.linear(&h, &linear("proj", d, d, Act::None), Some(x))?;
 
     let h = o.layer_norm(&x, &norm(c, format!("{p}.norm2")))?;
+    if c.gated {
+        let h = o.linear(&h, &linear("gate_up", d, 2 * c.mlp, Act::None), None)?;
+        let h = o.swiglu(&h)?;
+        return o.linear(&h, &linear("down", c.mlp, d, Act::None), Some(&x));
+    }
     let fc1 = linear("fc1", d, c.mlp, c.act);
     o.mlp(&h, &fc1, &linear("fc2", c.mlp, d, Act::None), Some(&x))
 }

@@ -72,6 +72,8 @@ fn every_layout_is_recognised() {
         ("clip/clip_vision_model", "clip"),
         ("siglip/siglip", "clip"),
         ("siglip/siglip_vision_model", "clip"),
+        ("dinov2/transformers", "dinov2 (transformers)"),
+        ("dinov2-gated/transformers", "dinov2 (transformers)"),
         ("fastvlm/fast_vlm", "fast_vlm (transformers)"),
         ("fastvlm/llava_qwen2", "llava_qwen2 (Apple FastVLM)"),
         ("llava/published", "llava (transformers, published)"),
@@ -185,6 +187,10 @@ fn llava_and_bare_configs_become_recipes() {
         panic!("a ViT")
     };
     assert_eq!((vit.layers, vit.layers_run), (3, 2));
+
+    let dinov2 = recipe_from_folder(&fixture("dinov2/transformers")).unwrap();
+    // 56 of 64 pixels, as 224 of 256.
+    assert_eq!(dinov2.image, Some(ImagePolicy::dinov2()));
 
     let qwen = recipe_from_folder(&fixture("qwen2/qwen2")).unwrap();
     assert!(qwen.encoder.is_none() && qwen.projector.is_none());

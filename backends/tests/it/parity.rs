@@ -230,6 +230,12 @@ fn siglip_agrees_with_transformers() {
     check_encoder("siglip/siglip_vision_model", &[""]);
 }
 
+#[test]
+fn dinov2_agrees_with_transformers() {
+    check_encoder("dinov2/transformers", &[""]);
+    check_encoder("dinov2-gated/transformers", &[""]);
+}
+
 #[track_caller]
 fn check_model(checkpoint: &str, suffixes: &[&str]) {
     for engine in engines() {

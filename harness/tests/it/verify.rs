@@ -46,6 +46,8 @@ fn every_layout_gives_its_networks_outputs() {
             &["siglip", "siglip_vision_model"],
             vec!["features"],
         ),
+        ("dinov2", &["transformers"], vec!["features"]),
+        ("dinov2-gated", &["transformers"], vec!["features"]),
         (
             "mci0",
             &[
@@ -94,6 +96,7 @@ fn a_vision_transformer_interpolates_its_positions_as_transformers_does() {
         ("clip", "clip"),
         ("clip", "clip_vision_model"),
         ("siglip", "siglip_vision_model"),
+        ("dinov2", "transformers"),
     ] {
         let model = checkpoint(&format!("{network}/{layout}"));
         for side in ["42", "84"] {

@@ -74,7 +74,13 @@ pub(super) fn of_processor(
         policy.geometry = Geometry::Squash;
     }
     let side = match square(&crop)? {
-        Some(side) if cropped => Some(side),
+        Some(side) if cropped => {
+            // The shorter edge may be longer than the crop.
+            if let Some(edge) = square(&size)?.filter(|edge| *edge != side && *edge > 0) {
+                policy.crop_fraction = side as f64 / edge as f64;
+            }
+            Some(side)
+        }
         _ => square(&size)?,
     };
     Ok(Preprocessing { side, policy })

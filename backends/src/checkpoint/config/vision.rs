@@ -66,6 +66,7 @@ pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Visio
         layers_run: 0,
         heads: 12,
         mlp: 3072,
+        gated: false,
         patch: 32,
         image: 224,
         act: Act::QuickGelu,
@@ -73,6 +74,7 @@ pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Visio
         class_token: true,
         patch_bias: false,
         pre_norm: true,
+        post_norm: false,
     };
     transformer(c, node, layer, defaults, ImagePolicy::clip())
 }
@@ -86,6 +88,7 @@ pub(super) fn siglip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vis
         layers_run: 0,
         heads: 12,
         mlp: 3072,
+        gated: false,
         patch: 16,
         image: 224,
         act: Act::GeluTanh,
@@ -93,8 +96,49 @@ pub(super) fn siglip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vis
         class_token: false,
         patch_bias: true,
         pre_norm: false,
+        post_norm: false,
     };
     transformer(c, node, layer, defaults, ImagePolicy::siglip())
+}
+
+/// A DINOv2 after its last norm, as its users read it.
+pub(super) fn dinov2(c: &Context, node: &Node) -> Result<Vision> {
+    for (key, only) in [("qkv_bias", true), ("use_mask_token", true)] {
+        let flag = node.get(key);
+        if flag.present() && flag.bool()? != only {
+            return Err(flag.error(format!("only {only} is supported")).into());
+        }
+    }
+    let wide = |key: &str, default: usize| match node.get(key).optional() {
+        Some(node) => node.usize(),
+        None => Ok(default),
+    };
+    let gated = node.get("use_swiglu_ffn");
+    let gated = gated.present() && gated.bool()?;
+    let mlp = wide("hidden_size", 768)? * wide("mlp_ratio", 4)?;
+    // Defaults of transformers' Dinov2Config.
+    let defaults = VitConfig {
+        hidden: 768,
+        layers: 12,
+        layers_run: 0,
+        heads: 12,
+        // Two thirds, rounded up to a multiple of 8, since there are two products.
+        mlp: if gated {
+            (mlp * 2 / 3).next_multiple_of(8)
+        } else {
+            mlp
+        },
+        gated,
+        patch: 14,
+        image: 518,
+        act: Act::Gelu,
+        eps: 1e-6,
+        class_token: true,
+        patch_bias: true,
+        pre_norm: false,
+        post_norm: true,
+    };
+    transformer(c, node, Some(-1), defaults, ImagePolicy::dinov2())
 }
 
 /// A vision transformer as transformers describes it.
@@ -420,7 +464,13 @@ fn named(config: EncoderConfig) -> Encoder {
         .find(|entry| match ((entry.config)(), &config) {
             (EncoderConfig::FastVit(a), EncoderConfig::FastVit(b)) => a == *b,
             (EncoderConfig::Vit(a), EncoderConfig::Vit(b)) => {
-                (a.hidden, a.layers, a.heads, a.patch) == (b.hidden, b.layers, b.heads, b.patch)
+                // At whichever side and read at whichever layer.
+                let (image, layers_run) = (b.image, b.layers_run);
+                VitConfig {
+                    image,
+                    layers_run,
+                    ..a
+                } == *b
             }
             _ => false,
         });

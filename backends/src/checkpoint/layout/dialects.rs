@@ -266,6 +266,82 @@ pub(super) static CLIP: Dialect = Dialect {
     pieces: None,
 };
 
+/// DINOv2 as transformers writes it.
+pub(super) static DINOV2: Dialect = Dialect {
+    family: Family::Vit,
+    probe: "encoder.layer.",
+    rows: &[
+        row(
+            "patch",
+            &["embeddings.patch_embeddings.projection"],
+            Form::Module,
+        ),
+        row("class", &["embeddings.cls_token"], Form::Tensor),
+        row(
+            "positions",
+            &["embeddings.position_embeddings"],
+            Form::Tensor,
+        ),
+        row(
+            "layers.{i}.norm1",
+            &["encoder.layer.{i}.norm1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.qkv",
+            &[
+                "encoder.layer.{i}.attention.attention.query",
+                "encoder.layer.{i}.attention.attention.key",
+                "encoder.layer.{i}.attention.attention.value",
+            ],
+            Form::Stacked(Split::Equal),
+        ),
+        row(
+            "layers.{i}.proj",
+            &[
+                "encoder.layer.{i}.attention.output.dense",
+                "encoder.layer.{i}.layer_scale1.lambda1",
+            ],
+            Form::Scaled,
+        ),
+        row(
+            "layers.{i}.norm2",
+            &["encoder.layer.{i}.norm2"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.fc1",
+            &["encoder.layer.{i}.mlp.fc1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.fc2",
+            &[
+                "encoder.layer.{i}.mlp.fc2",
+                "encoder.layer.{i}.layer_scale2.lambda1",
+            ],
+            Form::Scaled,
+        ),
+        row(
+            "layers.{i}.gate_up",
+            &["encoder.layer.{i}.mlp.weights_in"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.down",
+            &[
+                "encoder.layer.{i}.mlp.weights_out",
+                "encoder.layer.{i}.layer_scale2.lambda1",
+            ],
+            Form::Scaled,
+        ),
+        row("post_norm", &["layernorm"], Form::Module),
+    ],
+    unneeded: &["embeddings.mask_token"],
+    layers: Some("encoder.layer."),
+    pieces: None,
+};
+
 /// LLaVA's own projector: a sequence in which activations have numbers too.
 pub(super) static SEQUENTIAL_PROJECTOR: Dialect = Dialect {
     family: Family::Projector,

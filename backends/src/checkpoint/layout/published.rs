@@ -1,7 +1,7 @@
 //! The known layouts.
 
 use super::dialects::{
-    APPLE_FASTVIT, CLIP, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR, TIMM_FASTVIT,
+    APPLE_FASTVIT, CLIP, DINOV2, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR, TIMM_FASTVIT,
 };
 use super::{Dialect, Layout, Place};
 
@@ -139,6 +139,7 @@ pub static LAYOUTS: &[Layout] = &[
     ),
     encoder("clip", "vision_model.", &CLIP, CLIP_TEXT),
     encoder("clip (bare)", "", &CLIP, CLIP_TEXT),
+    encoder("dinov2 (transformers)", "", &DINOV2, &[]),
     encoder(
         "mobileclip (Apple)",
         "image_encoder.model.",
