@@ -452,6 +452,8 @@ mod tests {
             ("fastvithd", 768, 270.4),
             ("fastvithd", 1024, 486.7),
             ("siglip-so400m-14-384", 384, 666.4),
+            ("convnext-l", 320, 140.24),
+            ("convnext-xxl", 256, 395.93),
             ("dinov2-l-14", 518, 1013.6),
             ("dinov2-g-14", 518, 3566.7),
         ];
@@ -483,6 +485,11 @@ mod tests {
         assert_eq!(
             encoder_cost("siglip-so400m-14-384", 384, false).params(),
             397_745_440
+        );
+        assert_eq!(encoder_cost("convnext-l", 320, false).params(), 196_200_192);
+        assert_eq!(
+            encoder_cost("convnext-xxl", 256, false).params(),
+            843_332_352
         );
         // Without the layer scales, which we fold, and the mask token.
         assert_eq!(

@@ -69,6 +69,12 @@ pub struct EncoderArgs {
     /// Activation after the large-kernel convolution (FastViT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lkc_use_act: Option<bool>,
+    /// Blocks per stage (ConvNeXt).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depths: Option<Vec<usize>>,
+    /// Channels per stage (ConvNeXt).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dims: Option<Vec<usize>>,
     /// Width (ViT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
@@ -345,25 +351,52 @@ impl EncoderArgs {
     /// Replaces the numbers given here in `config`.
     pub fn apply(&self, config: EncoderConfig) -> Result<EncoderConfig> {
         use crate::nets::fastvit::Mixer;
-        let foreign = |what: &str, family: &str| Error::Config {
-            what: format!("encoder_args.{what}"),
-            value: "(given)".into(),
-            problem: format!("is not an argument of {family} encoders"),
+        const FASTVIT: &str = "FastViT";
+        const CONVNEXT: &str = "ConvNeXt";
+        const VIT: &str = "ViT";
+        let given = [
+            ("layers", self.layers.is_some(), FASTVIT),
+            ("embed_dims", self.embed_dims.is_some(), FASTVIT),
+            ("mlp_ratios", self.mlp_ratios.is_some(), FASTVIT),
+            ("token_mixers", self.token_mixers.is_some(), FASTVIT),
+            ("se_downsamples", self.se_downsamples.is_some(), FASTVIT),
+            ("pos_embs", self.pos_embs.is_some(), FASTVIT),
+            ("cls_ratio", self.cls_ratio.is_some(), FASTVIT),
+            ("lkc_use_act", self.lkc_use_act.is_some(), FASTVIT),
+            ("depths", self.depths.is_some(), CONVNEXT),
+            ("dims", self.dims.is_some(), CONVNEXT),
+            ("hidden_size", self.hidden_size.is_some(), VIT),
+            ("num_hidden_layers", self.num_hidden_layers.is_some(), VIT),
+            ("feature_layer", self.feature_layer.is_some(), VIT),
+            (
+                "num_attention_heads",
+                self.num_attention_heads.is_some(),
+                VIT,
+            ),
+            ("intermediate_size", self.intermediate_size.is_some(), VIT),
+            ("patch_size", self.patch_size.is_some(), VIT),
+            ("image_size", self.image_size.is_some(), VIT),
+        ];
+        let family = match &config {
+            EncoderConfig::FastVit(_) => FASTVIT,
+            EncoderConfig::ConvNext(_) => CONVNEXT,
+            EncoderConfig::Vit(_) => VIT,
         };
+        if let Some((what, ..)) = given.iter().find(|(_, given, of)| *given && *of != family) {
+            return Err(Error::Config {
+                what: format!("encoder_args.{what}"),
+                value: "(given)".into(),
+                problem: format!("is not an argument of {family} encoders"),
+            });
+        }
         match config {
+            EncoderConfig::ConvNext(mut c) => {
+                c.depths = self.depths.clone().unwrap_or(c.depths);
+                c.dims = self.dims.clone().unwrap_or(c.dims);
+                c.check()?;
+                Ok(EncoderConfig::ConvNext(c))
+            }
             EncoderConfig::FastVit(mut c) => {
-                let vit_only = [
-                    ("hidden_size", self.hidden_size.is_some()),
-                    ("num_hidden_layers", self.num_hidden_layers.is_some()),
-                    ("feature_layer", self.feature_layer.is_some()),
-                    ("num_attention_heads", self.num_attention_heads.is_some()),
-                    ("intermediate_size", self.intermediate_size.is_some()),
-                    ("patch_size", self.patch_size.is_some()),
-                    ("image_size", self.image_size.is_some()),
-                ];
-                if let Some((what, _)) = vit_only.iter().find(|(_, given)| *given) {
-                    return Err(foreign(what, "FastViT"));
-                }
                 fn set<T: Clone>(to: &mut T, from: &Option<T>) {
                     if let Some(v) = from {
                         *to = v.clone();
@@ -394,19 +427,6 @@ impl EncoderArgs {
                 Ok(EncoderConfig::FastVit(c))
             }
             EncoderConfig::Vit(mut c) => {
-                let fastvit_only = [
-                    ("layers", self.layers.is_some()),
-                    ("embed_dims", self.embed_dims.is_some()),
-                    ("mlp_ratios", self.mlp_ratios.is_some()),
-                    ("token_mixers", self.token_mixers.is_some()),
-                    ("se_downsamples", self.se_downsamples.is_some()),
-                    ("pos_embs", self.pos_embs.is_some()),
-                    ("cls_ratio", self.cls_ratio.is_some()),
-                    ("lkc_use_act", self.lkc_use_act.is_some()),
-                ];
-                if let Some((what, _)) = fastvit_only.iter().find(|(_, given)| *given) {
-                    return Err(foreign(what, "ViT"));
-                }
                 let skipped = (c.layers - c.layers_run) as i64;
                 c.hidden = self.hidden_size.unwrap_or(c.hidden);
                 c.layers = self.num_hidden_layers.unwrap_or(c.layers);

@@ -431,16 +431,18 @@ mod tests {
             let config = (entry.config)();
             let side = match &config {
                 EncoderConfig::Vit(c) => c.image,
-                EncoderConfig::FastVit(_) => 64,
+                EncoderConfig::FastVit(_) | EncoderConfig::ConvNext(_) => 64,
             };
             let sums = check(0, |ops| ops.encode(&config, side));
             let seen = |kind| sums.kinds.contains_key(&kind);
-            assert!(seen(OpKind::Linear) && seen(OpKind::Attention));
+            assert!(seen(OpKind::Linear) || seen(OpKind::Mlp));
+            let attends = !matches!(config, EncoderConfig::ConvNext(_));
+            assert_eq!(seen(OpKind::Attention), attends, "{}", entry.name);
             let depthwise = OpKind::Depthwise {
                 kernel: 7,
                 stride: 1,
             };
-            let convolves = matches!(config, EncoderConfig::FastVit(_));
+            let convolves = !matches!(config, EncoderConfig::Vit(_));
             assert_eq!(seen(depthwise), convolves, "{}", entry.name);
         }
         for entry in DECODERS {

@@ -163,6 +163,15 @@ impl<'a> Node<'a> {
             .ok_or_else(|| self.error("three numbers are needed"))
     }
 
+    /// A list of whole numbers.
+    pub(super) fn usizes(&self) -> Result<Vec<usize>, CheckpointError> {
+        let numbers = self.value.as_array().and_then(|list| {
+            let whole = list.iter().map(|v| usize::try_from(v.as_u64()?).ok());
+            whole.collect()
+        });
+        numbers.ok_or_else(|| self.error("a list of whole numbers is needed"))
+    }
+
     /// Keys and values of an object.
     pub(super) fn entries(&self) -> Result<Vec<(&'a str, Node<'a>)>, CheckpointError> {
         let map = self

@@ -85,6 +85,16 @@ pub(super) fn plan(
     })
 }
 
+/// What layer scales are called by those who publish them.
+const LAYER_SCALES: [&str; 6] = [
+    "gamma",
+    "layer_scale",
+    "layer_scale1",
+    "layer_scale_1",
+    "layer_scale_2",
+    "layer_scale_parameter",
+];
+
 /// Plans the parameters of one part.
 struct PartPlanner<'a> {
     files: &'a WeightFiles,
@@ -136,14 +146,7 @@ impl<'a> PartPlanner<'a> {
             vit,
             train_time: pieces.is_some_and(|pieces| any(pieces.conv)),
             stem_scale,
-            layer_scales: [
-                "layer_scale",
-                "layer_scale_1",
-                "layer_scale_2",
-                "layer_scale1",
-            ]
-            .into_iter()
-            .any(any),
+            layer_scales: LAYER_SCALES.iter().copied().any(any),
         }
     }
 

@@ -5,6 +5,7 @@
 //! inference form only; which checkpoint layouts map onto its canonical
 //! parameter names is the business of [`crate::checkpoint`].
 
+pub mod convnext;
 pub mod decoder;
 pub mod fastvit;
 pub mod projector;
@@ -14,6 +15,7 @@ pub mod vit;
 use crate::error::Result;
 use crate::ops::{Ops, Shape};
 
+pub use convnext::ConvNextConfig;
 pub use decoder::DecoderConfig;
 pub use fastvit::FastVitConfig;
 pub use projector::ProjectorConfig;
@@ -26,6 +28,8 @@ pub enum EncoderConfig {
     Vit(VitConfig),
     /// A FastViT-family hybrid.
     FastVit(FastVitConfig),
+    /// A ConvNeXt.
+    ConvNext(ConvNextConfig),
 }
 
 impl EncoderConfig {
@@ -34,6 +38,7 @@ impl EncoderConfig {
         match self {
             EncoderConfig::Vit(c) => c.hidden,
             EncoderConfig::FastVit(c) => c.feature_dim(),
+            EncoderConfig::ConvNext(c) => c.feature_dim(),
         }
     }
 
@@ -43,6 +48,7 @@ impl EncoderConfig {
         match self {
             EncoderConfig::Vit(c) => c.visual_tokens(height, width),
             EncoderConfig::FastVit(c) => c.visual_tokens(height, width),
+            EncoderConfig::ConvNext(c) => c.visual_tokens(height, width),
         }
     }
 
@@ -54,6 +60,7 @@ impl EncoderConfig {
         match self {
             EncoderConfig::Vit(c) => vit::forward(o, c, pixels),
             EncoderConfig::FastVit(c) => fastvit::forward(o, c, pixels),
+            EncoderConfig::ConvNext(c) => convnext::forward(o, c, pixels),
         }
     }
 }

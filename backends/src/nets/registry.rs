@@ -1,5 +1,6 @@
 //! The published networks by name: one line each, with its numbers.
 
+use super::convnext::ConvNextConfig;
 use super::fastvit::{AttentionNorm, FastVitConfig, Mixer};
 use super::vit::VitConfig;
 use super::{DecoderConfig, EncoderConfig};
@@ -35,6 +36,27 @@ pub const ENCODERS: &[Entry<EncoderConfig>] = &[
         label: "ViT-L/14",
         resolution: 336,
         config: || EncoderConfig::Vit(clip_vit_l_14(336)),
+    },
+    Entry {
+        name: "convllava-l",
+        about: "ConvNeXt-L with ConvLLaVA's fifth stage, stride 64",
+        label: "ConvLLaVA",
+        resolution: 1536,
+        config: || convnext(&[3, 3, 27, 3, 6], 192, 1e-6),
+    },
+    Entry {
+        name: "convnext-l",
+        about: "ConvNeXt-L (LAION CLIP), stride 32",
+        label: "ConvNeXt-L",
+        resolution: 320,
+        config: || convnext(&[3, 3, 27, 3], 192, 1e-6),
+    },
+    Entry {
+        name: "convnext-xxl",
+        about: "ConvNeXt-XXL (LAION CLIP), stride 32",
+        label: "ConvNeXt-XXL",
+        resolution: 256,
+        config: || convnext(&[3, 4, 30, 3], 384, 1e-5),
     },
     Entry {
         name: "dinov2-g-14",
@@ -205,6 +227,15 @@ fn siglip_so400m_14() -> VitConfig {
     }
 }
 
+/// Every stage is twice as wide as the one before.
+fn convnext(depths: &[usize], first: usize, eps: f32) -> EncoderConfig {
+    EncoderConfig::ConvNext(ConvNextConfig {
+        depths: depths.to_vec(),
+        dims: (0..depths.len()).map(|stage| first << stage).collect(),
+        eps,
+    })
+}
+
 /// Layer scales are folded into the projections before them.
 fn dinov2(hidden: usize, layers: usize, heads: usize, mlp: usize, gated: bool) -> VitConfig {
     VitConfig {
@@ -300,6 +331,7 @@ mod tests {
     fn registries_are_sorted_described_and_valid() {
         check_registry(ENCODERS, |c| match c {
             EncoderConfig::FastVit(c) => c.check().unwrap(),
+            EncoderConfig::ConvNext(c) => c.check().unwrap(),
             EncoderConfig::Vit(c) => assert!(c.layers_run < c.layers || c.post_norm),
         });
         check_registry(DECODERS, |c| c.check().unwrap());
@@ -318,6 +350,9 @@ mod tests {
         assert_eq!(tokens("clip-vit-l-14-336", 336), Some(576));
         assert_eq!(tokens("clip-vit-l-14-336", 224), Some(256));
         assert_eq!(tokens("dinov2-g-14", 378), Some(729));
+        assert_eq!(tokens("convnext-l", 336), Some(100));
+        assert_eq!(tokens("convnext-l", 31), None);
+        assert_eq!(tokens("convllava-l", 1536), Some(576));
         assert_eq!(tokens("siglip-so400m-14-384", 384), Some(729));
         assert_eq!(tokens("clip-vit-l-14-336", 225), None);
         assert_eq!(tokens("clip-vit-l-14-336", 0), None);

@@ -73,7 +73,8 @@ pub fn vision(
 ) -> Result<GraphBuilder> {
     let encoder = recipe.encoder()?;
     let side = recipe.resolution;
-    let free = matches!(encoder.config, EncoderConfig::FastVit(_));
+    // Where there are no learned positions.
+    let free = !matches!(encoder.config, EncoderConfig::Vit(_));
     let sides = match free {
         true => [Axis::Free("height"), Axis::Free("width")],
         false => [Axis::Fixed(side); 2],

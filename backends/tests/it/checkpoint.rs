@@ -72,6 +72,9 @@ fn every_layout_is_recognised() {
         ("clip/clip_vision_model", "clip"),
         ("siglip/siglip", "clip"),
         ("siglip/siglip_vision_model", "clip"),
+        ("convnext/timm", "convnext (timm)"),
+        ("convnext/open_clip", "convnext (OpenCLIP)"),
+        ("convnext/transformers", "convnext (transformers)"),
         ("dinov2/transformers", "dinov2 (transformers)"),
         ("dinov2-gated/transformers", "dinov2 (transformers)"),
         ("fastvlm/fast_vlm", "fast_vlm (transformers)"),
@@ -103,6 +106,8 @@ fn one_network_is_the_same_in_every_layout_and_element_type() {
     assert_equal_networks("llava/published", "llava/transformers5", 0.0);
     assert_equal_networks("llava/published", "llava/llava", 0.0);
     assert_equal_networks("clip/clip", "clip/clip_vision_model", 0.0);
+    assert_equal_networks("convnext/timm", "convnext/transformers", 0.0);
+    assert_equal_networks("convnext/timm", "convnext/open_clip", 0.0);
     assert_equal_networks("siglip/siglip", "siglip/siglip_vision_model", 0.0);
 }
 
@@ -187,6 +192,13 @@ fn llava_and_bare_configs_become_recipes() {
         panic!("a ViT")
     };
     assert_eq!((vit.layers, vit.layers_run), (3, 2));
+
+    let convnext = recipe_from_folder(&fixture("convnext/transformers")).unwrap();
+    assert_eq!(convnext.image, Some(ImagePolicy::dinov2()));
+    // The last 6 of 70 pixels do not fill a position.
+    let smaller = convnext.clone().at_resolution(70).unwrap();
+    assert_eq!(convnext.visual_tokens().unwrap(), 9);
+    assert_eq!(smaller.visual_tokens().unwrap(), 4);
 
     let dinov2 = recipe_from_folder(&fixture("dinov2/transformers")).unwrap();
     // 56 of 64 pixels, as 224 of 256.

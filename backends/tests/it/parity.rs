@@ -236,6 +236,13 @@ fn dinov2_agrees_with_transformers() {
     check_encoder("dinov2-gated/transformers", &[""]);
 }
 
+#[test]
+fn convnext_agrees_with_timm_at_every_size_and_layout() {
+    for layout in ["timm", "open_clip", "transformers"] {
+        check_encoder(&format!("convnext/{layout}"), &["", "_70"]);
+    }
+}
+
 #[track_caller]
 fn check_model(checkpoint: &str, suffixes: &[&str]) {
     for engine in engines() {

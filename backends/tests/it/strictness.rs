@@ -446,7 +446,7 @@ fn config_values_that_cannot_be_honoured_are_errors() {
             "mci0/timm-inference",
             |c| c["architecture"] = json!("resnet50"),
             "architecture",
-            "known: fastvit_mci0",
+            "known: convnext_large",
         ),
         (
             "mci0/timm-inference",

@@ -46,6 +46,11 @@ fn every_layout_gives_its_networks_outputs() {
             &["siglip", "siglip_vision_model"],
             vec!["features"],
         ),
+        (
+            "convnext",
+            &["timm", "open_clip", "transformers"],
+            vec!["features"; 2],
+        ),
         ("dinov2", &["transformers"], vec!["features"]),
         ("dinov2-gated", &["transformers"], vec!["features"]),
         (

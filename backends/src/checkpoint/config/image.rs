@@ -8,6 +8,9 @@ use super::Context;
 use crate::image::policy::{CropOffset, Geometry};
 use crate::image::{ImagePolicy, Interpolation};
 
+/// From this side on, transformers' ConvNeXt processor does not crop.
+const CONVNEXT_SQUASHED: usize = 384;
+
 /// The image side and policy that a checkpoint asks for, where it says so.
 pub(super) struct Preprocessing {
     /// Side in pixels.
@@ -68,7 +71,13 @@ pub(super) fn of_processor(
     let (crop, size) = (node.get("crop_size"), node.get("size"));
     // Processors that never crop do not mention it.
     let cropped = flag("do_center_crop", policy.geometry == Geometry::CenterCrop)?;
-    if flag("do_pad", false)? {
+    let (share, edge) = (node.get("crop_pct"), square(&size)?);
+    if share.present() && edge.is_some_and(|edge| edge < CONVNEXT_SQUASHED) {
+        policy.geometry = Geometry::CenterCrop;
+        policy.crop_fraction = share.f64()?;
+    } else if share.present() {
+        policy.geometry = Geometry::Squash;
+    } else if flag("do_pad", false)? {
         policy.geometry = Geometry::PadMean;
     } else if !cropped && size.get("height").present() {
         policy.geometry = Geometry::Squash;

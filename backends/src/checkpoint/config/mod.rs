@@ -60,6 +60,9 @@ const MODEL_TYPES: &[(&str, Reader)] = &[
     ("clip_vision_model", |c| {
         encoder_only(vision::clip(c, &c.config, None)?)
     }),
+    ("convnext", |c| {
+        encoder_only(vision::convnext(c, &c.config)?)
+    }),
     ("dinov2", |c| encoder_only(vision::dinov2(c, &c.config)?)),
     ("fast_vlm", |c| transformers_vlm(c, "qwen_2", -1)),
     ("llama", |c| decoder_only(c, Kind::Llama)),

@@ -12,7 +12,7 @@ use crate::image::ImagePolicy;
 use crate::image::policy::Geometry;
 use crate::nets::fastvit::AttentionNorm;
 use crate::nets::registry::{ENCODERS, Entry};
-use crate::nets::{EncoderConfig, FastVitConfig, VitConfig};
+use crate::nets::{ConvNextConfig, EncoderConfig, FastVitConfig, VitConfig};
 use crate::ops::Act;
 use crate::recipe::{Encoder, EncoderArgs, hidden_state};
 
@@ -22,8 +22,11 @@ const FEATURE_LAYER: i64 = -2;
 /// Input side of the released FastVLM checkpoints.
 const FASTVLM_SIDE: usize = 1024;
 
-/// FastViT names in published configurations and their registry names.
-const FASTVITS: &[(&str, &str)] = &[
+/// FastViT and ConvNeXt names in published configurations and their registry names.
+const TIMM_NAMES: &[(&str, &str)] = &[
+    ("convnext_large", "convnext-l"),
+    ("convnext_large_mlp", "convnext-l"),
+    ("convnext_xxlarge", "convnext-xxl"),
     ("fastvit_mci0", "fastvit-mci0"),
     ("fastvit_mci1", "fastvit-mci1"),
     ("fastvit_mci2", "fastvit-mci2"),
@@ -200,6 +203,43 @@ fn transformer(
     })
 }
 
+/// A ConvNeXt of transformers, whose last norm (after pooling) is not needed.
+pub(super) fn convnext(c: &Context, node: &Node) -> Result<Vision> {
+    for (key, only) in [("patch_size", 4), ("num_channels", 3)] {
+        let value = node.get(key);
+        if value.present() && value.usize()? != only {
+            return Err(value.error(format!("only {only} is supported")).into());
+        }
+    }
+    let act = node.get("hidden_act");
+    if act.present() && act.str()? != "gelu" {
+        return Err(act.error("only the exact `gelu` is supported").into());
+    }
+    // Defaults of transformers' ConvNextConfig.
+    let list = |key: &str, default: [usize; 4]| match node.get(key).optional() {
+        Some(node) => node.usizes(),
+        None => Ok(default.to_vec()),
+    };
+    let config = ConvNextConfig {
+        depths: list("depths", [3, 3, 9, 3])?,
+        dims: list("hidden_sizes", [96, 192, 384, 768])?,
+        // `layer_norm_eps` is that of the norm after pooling.
+        eps: 1e-6,
+    };
+    config.check()?;
+    let preprocessing = image::of_processor(c, ImagePolicy::clip())?;
+    let side = node.get("image_size").optional();
+    Ok(Vision {
+        resolution: match (preprocessing.side, side) {
+            (Some(side), _) => side,
+            (None, Some(node)) => node.usize()?,
+            (None, None) => 224,
+        },
+        image: preprocessing.policy,
+        encoder: named(EncoderConfig::ConvNext(config)),
+    })
+}
+
 /// A timm configuration: `architecture`, `model_args`, `pretrained_cfg`. As a
 /// part of a transformers model, the image processor has the last word.
 pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
@@ -210,7 +250,7 @@ pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
         "fastvit_mci3"
     };
     // Weights are tagged after a dot: `fastvit_mci2.apple_mclip`.
-    let entry = fastvit(&architecture, name.split('.').next().unwrap_or(name))?;
+    let entry = timm_entry(&architecture, name.split('.').next().unwrap_or(name))?;
     let config = with_model_args((entry.config)(), &node.get("model_args"))?;
     let fallback = if c.config.get("text_config").present() {
         Preprocessing {
@@ -235,7 +275,7 @@ pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
 pub(super) fn mobileclip(c: &Context) -> Result<Vision> {
     let image_cfg = c.config.get("image_cfg");
     let model = image_cfg.get("model_name");
-    let entry = fastvit(&model, model.str()?)?;
+    let entry = timm_entry(&model, model.str()?)?;
     let side = image_cfg
         .get("image_size")
         .optional()
@@ -255,7 +295,7 @@ pub(super) fn mobileclip(c: &Context) -> Result<Vision> {
 pub(super) fn open_clip(c: &Context) -> Result<Vision> {
     let vision = c.config.get("model_cfg").get("vision_cfg");
     let model = vision.get("timm_model_name");
-    let entry = fastvit(&model, model.str()?)?;
+    let entry = timm_entry(&model, model.str()?)?;
     let side = vision
         .get("image_size")
         .optional()
@@ -284,7 +324,7 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
         let side = side
             .parse()
             .map_err(|_| tower.error("the input side must follow the last underscore"))?;
-        let entry = fastvit(&tower, "fastvithd")?;
+        let entry = timm_entry(&tower, "fastvithd")?;
         let preprocessing = image::of_processor(c, ImagePolicy::fastvlm_crop())?;
         Vision {
             resolution: side,
@@ -365,11 +405,11 @@ fn registered(c: &Context, name: &str, layer: i64, image: ImagePolicy) -> Result
     })
 }
 
-/// The registry entry of a FastViT's published name.
-fn fastvit(node: &Node, name: &str) -> Result<&'static Entry<EncoderConfig>> {
-    let found = FASTVITS.iter().find(|(published, _)| *published == name);
+/// The registry entry of timm's or Apple's name.
+fn timm_entry(node: &Node, name: &str) -> Result<&'static Entry<EncoderConfig>> {
+    let found = TIMM_NAMES.iter().find(|(published, _)| *published == name);
     let Some((_, registered)) = found else {
-        let known: Vec<&str> = FASTVITS.iter().map(|(name, _)| *name).collect();
+        let known: Vec<&str> = TIMM_NAMES.iter().map(|(name, _)| *name).collect();
         let problem = format!(
             "no reader for this architecture; known: {}",
             known.join(", ")
@@ -382,12 +422,23 @@ fn fastvit(node: &Node, name: &str) -> Result<&'static Entry<EncoderConfig>> {
 /// Applies timm's `model_args`: those that describe the network replace its
 /// numbers, those of training are ignored, any other is an error.
 fn with_model_args(config: EncoderConfig, node: &Node) -> Result<EncoderConfig> {
-    let EncoderConfig::FastVit(mut config) = config else {
-        return Ok(config);
-    };
     if !node.present() {
-        return Ok(EncoderConfig::FastVit(config));
+        return Ok(config);
     }
+    let mut config = match config {
+        EncoderConfig::FastVit(config) => config,
+        other => {
+            let network: Map<String, Value> = node
+                .entries()?
+                .into_iter()
+                .filter(|(key, value)| !TRAINING_ARGS.contains(key) && value.present())
+                .map(|(key, value)| (key.into(), value.value().clone()))
+                .collect();
+            let args: EncoderArgs = serde_json::from_value(Value::Object(network))
+                .map_err(|e| node.error(e.to_string()))?;
+            return args.apply(other);
+        }
+    };
     let mut network = Map::new();
     for (key, value) in node.entries()? {
         if TRAINING_ARGS.contains(&key) || !value.present() {
@@ -463,6 +514,7 @@ fn named(config: EncoderConfig) -> Encoder {
         .iter()
         .find(|entry| match ((entry.config)(), &config) {
             (EncoderConfig::FastVit(a), EncoderConfig::FastVit(b)) => a == *b,
+            (EncoderConfig::ConvNext(a), EncoderConfig::ConvNext(b)) => a == *b,
             (EncoderConfig::Vit(a), EncoderConfig::Vit(b)) => {
                 // At whichever side and read at whichever layer.
                 let (image, layers_run) = (b.image, b.layers_run);
@@ -476,6 +528,10 @@ fn named(config: EncoderConfig) -> Encoder {
         });
     let own = || match &config {
         EncoderConfig::Vit(c) => format!("ViT ({} x {})", c.layers, c.hidden),
+        EncoderConfig::ConvNext(c) => {
+            let blocks: usize = c.depths.iter().sum();
+            format!("ConvNeXt ({blocks} x {})", c.feature_dim())
+        }
         EncoderConfig::FastVit(c) => {
             let family = match c.layers.len() {
                 5.. => "FastViTHD",

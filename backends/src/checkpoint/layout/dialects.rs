@@ -342,6 +342,98 @@ pub(super) static DINOV2: Dialect = Dialect {
     pieces: None,
 };
 
+/// ConvNeXt as timm writes it.
+pub(super) static TIMM_CONVNEXT: Dialect = Dialect {
+    family: Family::ConvNext,
+    probe: "stages.0.blocks.0.conv_dw.",
+    rows: &[
+        row("stem.conv", &["stem.0"], Form::Module),
+        row("stem.norm", &["stem.1"], Form::Module),
+        row(
+            "stages.{s}.down.norm",
+            &["stages.{s}.downsample.0"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.down.conv",
+            &["stages.{s}.downsample.1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.conv",
+            &["stages.{s}.blocks.{b}.conv_dw"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.norm",
+            &["stages.{s}.blocks.{b}.norm"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.fc1",
+            &["stages.{s}.blocks.{b}.mlp.fc1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.fc2",
+            &[
+                "stages.{s}.blocks.{b}.mlp.fc2",
+                "stages.{s}.blocks.{b}.gamma",
+            ],
+            Form::Scaled,
+        ),
+    ],
+    unneeded: &["head."],
+    layers: None,
+    pieces: None,
+};
+
+/// ConvNeXt as transformers writes it.
+pub(super) static HF_CONVNEXT: Dialect = Dialect {
+    family: Family::ConvNext,
+    probe: "encoder.stages.",
+    rows: &[
+        row("stem.conv", &["embeddings.patch_embeddings"], Form::Module),
+        row("stem.norm", &["embeddings.layernorm"], Form::Module),
+        row(
+            "stages.{s}.down.norm",
+            &["encoder.stages.{s}.downsampling_layer.0"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.down.conv",
+            &["encoder.stages.{s}.downsampling_layer.1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.conv",
+            &["encoder.stages.{s}.layers.{b}.dwconv"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.norm",
+            &["encoder.stages.{s}.layers.{b}.layernorm"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.fc1",
+            &["encoder.stages.{s}.layers.{b}.pwconv1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.fc2",
+            &[
+                "encoder.stages.{s}.layers.{b}.pwconv2",
+                "encoder.stages.{s}.layers.{b}.layer_scale_parameter",
+            ],
+            Form::Scaled,
+        ),
+    ],
+    unneeded: &["layernorm."],
+    layers: None,
+    pieces: None,
+};
+
 /// LLaVA's own projector: a sequence in which activations have numbers too.
 pub(super) static SEQUENTIAL_PROJECTOR: Dialect = Dialect {
     family: Family::Projector,

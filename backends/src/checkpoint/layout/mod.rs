@@ -28,6 +28,8 @@ pub enum Family {
     FastVit,
     /// Vision transformers.
     Vit,
+    /// ConvNeXt encoders.
+    ConvNext,
     /// Projectors.
     Projector,
     /// Llama-style decoders.
@@ -148,6 +150,7 @@ pub fn recognise(files: &WeightFiles, recipe: &Recipe) -> Result<&'static Layout
         let family = match encoder.config {
             EncoderConfig::FastVit(_) => Family::FastVit,
             EncoderConfig::Vit(_) => Family::Vit,
+            EncoderConfig::ConvNext(_) => Family::ConvNext,
         };
         wanted.push((Part::Vision, family));
     }

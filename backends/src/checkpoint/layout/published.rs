@@ -1,7 +1,8 @@
 //! The known layouts.
 
 use super::dialects::{
-    APPLE_FASTVIT, CLIP, DINOV2, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR, TIMM_FASTVIT,
+    APPLE_FASTVIT, CLIP, DINOV2, HF_CONVNEXT, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR,
+    TIMM_CONVNEXT, TIMM_FASTVIT,
 };
 use super::{Dialect, Layout, Place};
 
@@ -26,6 +27,18 @@ const MOBILECLIP_TEXT: &[&str] = &[
     "logit_bias",
     "visual.head.",
     "image_encoder.projection.",
+];
+
+/// What OpenCLIP's own checkpoints carry beside the image tower.
+const OPEN_CLIP_TEXT: &[&str] = &[
+    "attn_mask",
+    "ln_final.",
+    "logit_scale",
+    "positional_embedding",
+    "text_projection",
+    "token_embedding.",
+    "transformer.",
+    "visual.head.",
 ];
 
 /// A layout of an encoder alone.
@@ -140,6 +153,20 @@ pub static LAYOUTS: &[Layout] = &[
     encoder("clip", "vision_model.", &CLIP, CLIP_TEXT),
     encoder("clip (bare)", "", &CLIP, CLIP_TEXT),
     encoder("dinov2 (transformers)", "", &DINOV2, &[]),
+    encoder("convnext (transformers)", "", &HF_CONVNEXT, &[]),
+    encoder(
+        "convnext (transformers, with classifier)",
+        "convnext.",
+        &HF_CONVNEXT,
+        &["classifier."],
+    ),
+    encoder(
+        "convnext (OpenCLIP)",
+        "visual.trunk.",
+        &TIMM_CONVNEXT,
+        OPEN_CLIP_TEXT,
+    ),
+    encoder("convnext (timm)", "", &TIMM_CONVNEXT, &[]),
     encoder(
         "mobileclip (Apple)",
         "image_encoder.model.",

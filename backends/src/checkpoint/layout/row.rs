@@ -198,7 +198,7 @@ mod tests {
     fn fastvit(name: &str) -> FastVitConfig {
         match (find("encoder", ENCODERS, name).unwrap().config)() {
             EncoderConfig::FastVit(config) => config,
-            EncoderConfig::Vit(_) => panic!("{name} is a FastViT"),
+            _ => panic!("{name} is a FastViT"),
         }
     }
 
