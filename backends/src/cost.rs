@@ -536,4 +536,23 @@ mod tests {
         assert_eq!(cost.params(), 494_032_768);
         assert!(params.iter().all(|p| p.name != "head.weight"));
     }
+
+    /// Published counts; of MobileLLaMA and Qwen1.5 transformers' for their numbers.
+    #[test]
+    fn decoders_have_as_many_parameters_as_published() {
+        for (name, expected) in [
+            ("llama-3-8b", 8_030_261_248),
+            ("mobilellama-1.4b", 1_364_297_728),
+            ("qwen1.5-0.5b", 463_987_712),
+            ("qwen2-1.5b", 1_543_714_304),
+            ("qwen2-7b", 7_615_616_512),
+            ("vicuna-7b", 6_738_415_616),
+        ] {
+            let c = (find("decoder", DECODERS, name).unwrap().config)();
+            let mut ops = CostOps::new(4, 0);
+            let x = decoder::embed(&mut ops, &c, &[0]).unwrap();
+            decoder::forward(&mut ops, &c, &x).unwrap();
+            assert_eq!(ops.finish().0.params(), expected, "{name}");
+        }
+    }
 }

@@ -94,6 +94,13 @@ pub const ENCODERS: &[Entry<EncoderConfig>] = &[
         config: || EncoderConfig::FastVit(mci([4, 12, 24, 4], [80, 160, 320, 640])),
     },
     Entry {
+        name: "fastvit-naive",
+        about: "FastViT scaled plainly (FastVLM's appendix B.1, never released), stride 32",
+        label: "FastViT-Naive",
+        resolution: 256,
+        config: || EncoderConfig::FastVit(mci([2, 12, 16, 6], [128, 256, 512, 1024])),
+    },
+    Entry {
         name: "fastvithd",
         about: "FastViTHD (MobileCLIP-L), five stages, stride 64",
         label: "FastViTHD",
@@ -111,6 +118,30 @@ pub const ENCODERS: &[Entry<EncoderConfig>] = &[
 
 /// Decoders, sorted by name.
 pub const DECODERS: &[Entry<DecoderConfig>] = &[
+    Entry {
+        name: "llama-3-8b",
+        about: "Llama-3-8B, 32 layers, 32 heads over 8 key/value heads",
+        label: "Llama-3-8B",
+        resolution: 0,
+        config: || llama(4096, 14_336, 32, [32, 8], 128_256, 5e5, 8192),
+    },
+    Entry {
+        name: "mobilellama-1.4b",
+        about: "MobileLLaMA-1.4B (MobileVLM v2), 24 layers, 16 heads",
+        label: "MobileLLaMA-1.4B",
+        resolution: 0,
+        config: || DecoderConfig {
+            rms_eps: 1e-6,
+            ..llama(2048, 5632, 24, [16, 16], 32_000, 1e4, 2048)
+        },
+    },
+    Entry {
+        name: "qwen1.5-0.5b",
+        about: "Qwen1.5-0.5B (nanoLLaVA), 24 layers, 16 heads, tied head",
+        label: "Qwen1.5-0.5B",
+        resolution: 0,
+        config: || qwen2(1024, 2816, 24, 16, 16, 64, 151_936, true),
+    },
     Entry {
         name: "qwen2-0.5b",
         about: "Qwen2-0.5B, 24 layers, 14 heads over 2 key/value heads, tied head",
@@ -137,20 +168,7 @@ pub const DECODERS: &[Entry<DecoderConfig>] = &[
         about: "Vicuna-7B v1.5 (Llama 2), 32 layers, 32 heads",
         label: "Vicuna-7B",
         resolution: 0,
-        config: || DecoderConfig {
-            hidden: 4096,
-            intermediate: 11_008,
-            layers: 32,
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 128,
-            vocab: 32_000,
-            rope_theta: 1e4,
-            rms_eps: 1e-5,
-            tied: false,
-            qkv_bias: false,
-            max_positions: 4096,
-        },
+        config: || llama(4096, 11_008, 32, [32, 32], 32_000, 1e4, 4096),
     },
 ];
 
@@ -283,6 +301,32 @@ fn fastvithd() -> FastVitConfig {
         large_kernel_act: true,
         attention_norm: AttentionNorm::LayerChannel,
         cls_ratio: 2.0,
+    }
+}
+
+/// Heads are those of queries and those of keys and values.
+fn llama(
+    hidden: usize,
+    intermediate: usize,
+    layers: usize,
+    [heads, kv_heads]: [usize; 2],
+    vocab: usize,
+    rope_theta: f32,
+    max_positions: usize,
+) -> DecoderConfig {
+    DecoderConfig {
+        hidden,
+        intermediate,
+        layers,
+        heads,
+        kv_heads,
+        head_dim: hidden / heads,
+        vocab,
+        rope_theta,
+        rms_eps: 1e-5,
+        tied: false,
+        qkv_bias: false,
+        max_positions,
     }
 }
 
