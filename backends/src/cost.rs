@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take, pooled};
 use crate::params::{ParamKind, ParamSpec};
 
 /// Costs of one stage.
@@ -298,6 +298,13 @@ impl Ops for CostOps {
             d: x.channels(),
         };
         Ok(self.op(0, &[*x], out))
+    }
+
+    fn average_pool(&mut self, x: &Shape, side: usize) -> Result<Shape> {
+        let (b, h, w) = map("average pool", "", *x)?;
+        let (h, w) = pooled(h, w, side)?;
+        let c = x.channels();
+        Ok(self.op(0, &[*x], Shape::Map { b, c, h, w }))
     }
 
     fn gate_channels(&mut self, x: &Shape, gate: &Shape, _act: Act) -> Result<Shape> {

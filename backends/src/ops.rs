@@ -255,6 +255,20 @@ impl Take {
     }
 }
 
+/// Height and width of a map of `h` x `w` after pooling over squares of `side`;
+/// an error unless `side` divides both.
+pub fn pooled(h: usize, w: usize, side: usize) -> Result<(usize, usize)> {
+    if side > 0 && h.is_multiple_of(side) && w.is_multiple_of(side) {
+        return Ok((h / side, w / side));
+    }
+    Err(Error::Shape {
+        op: "average pool",
+        name: String::new(),
+        expected: format!("height and width that are multiples of {side}"),
+        got: format!("{h}x{w}"),
+    })
+}
+
 /// The operation set. Every method returns a new value; none changes its
 /// inputs. Shapes that do not fit are errors naming the operation.
 pub trait Ops {
@@ -298,6 +312,10 @@ pub trait Ops {
 
     /// Mean over height and width of a map: tokens `(b, 1, c)`.
     fn global_mean(&mut self, x: &Self::V) -> Result<Self::V>;
+
+    /// Mean over squares of `side` x `side` positions of a map, which do not
+    /// overlap; see [`pooled`] for what fits.
+    fn average_pool(&mut self, x: &Self::V, side: usize) -> Result<Self::V>;
 
     /// `act(x * gate)`: a map times one factor per channel from tokens `(b, 1, c)`.
     fn gate_channels(&mut self, x: &Self::V, gate: &Self::V, act: Act) -> Result<Self::V>;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::ImagePolicy;
 use crate::nets::registry::{self, DECODERS, ENCODERS};
-use crate::nets::{DecoderConfig, EncoderConfig, ProjectorConfig};
+use crate::nets::{DecoderConfig, EncoderConfig, ProjectorConfig, ProjectorKind};
 use crate::text::PromptTemplate;
 
 /// Where a model's weights are.
@@ -239,17 +239,32 @@ impl Recipe {
         }
     }
 
-    /// Visual tokens of one image at the recipe's resolution.
-    pub fn visual_tokens(&self) -> Result<usize> {
+    /// Features that the encoder makes of one image at the recipe's resolution.
+    pub fn encoder_tokens(&self) -> Result<usize> {
         self.encoder()?
             .config
             .visual_tokens(self.resolution, self.resolution)
     }
 
+    /// Visual tokens of one image at the recipe's resolution: what the decoder
+    /// sees, where there is a projector.
+    pub fn visual_tokens(&self) -> Result<usize> {
+        self.visual_tokens_of(self.resolution, self.resolution)
+    }
+
+    /// Visual tokens of an input of `height` x `width` pixels.
+    pub fn visual_tokens_of(&self, height: usize, width: usize) -> Result<usize> {
+        let tokens = self.encoder()?.config.visual_tokens(height, width)?;
+        match &self.projector {
+            Some(projector) => projector.visual_tokens(tokens),
+            None => Ok(tokens),
+        }
+    }
+
     /// The same recipe at another input side, if the encoder admits it.
     pub fn at_resolution(mut self, side: usize) -> Result<Recipe> {
-        self.encoder()?.config.visual_tokens(side, side)?;
         self.resolution = side;
+        self.visual_tokens()?;
         Ok(self)
     }
 
@@ -289,7 +304,7 @@ impl Recipe {
             (Some(kind), Some((encoder, _)), Some(decoder)) => Some(ProjectorConfig {
                 d_in: encoder.config.feature_dim(),
                 d_out: decoder.config.hidden,
-                depth: projector_depth(kind)?,
+                kind: projector_kind(kind)?,
             }),
             (None, Some(_), Some(_)) => {
                 return Err(missing(
@@ -331,19 +346,23 @@ impl Recipe {
     }
 }
 
-/// Number of linear layers of `linear` or `mlp{n}x_gelu`.
-pub fn projector_depth(kind: &str) -> Result<usize> {
-    if kind == "linear" {
-        return Ok(1);
+/// The projector that LLaVA's configurations call so: `linear`,
+/// `mlp{n}x_gelu` or `ldpnetv2`.
+pub fn projector_kind(name: &str) -> Result<ProjectorKind> {
+    match name {
+        "linear" => return Ok(ProjectorKind::Mlp { depth: 1 }),
+        "ldpnetv2" => return Ok(ProjectorKind::Ldpv2),
+        _ => {}
     }
-    kind.strip_prefix("mlp")
+    name.strip_prefix("mlp")
         .and_then(|k| k.strip_suffix("x_gelu"))
         .and_then(|n| n.parse().ok())
         .filter(|n| *n >= 1)
+        .map(|depth| ProjectorKind::Mlp { depth })
         .ok_or_else(|| Error::Config {
             what: "projector".into(),
-            value: kind.into(),
-            problem: "is not `linear` or `mlp{n}x_gelu`".into(),
+            value: name.into(),
+            problem: "is not `linear`, `mlp{n}x_gelu` or `ldpnetv2`".into(),
         })
 }
 
@@ -502,9 +521,11 @@ mod tests {
 
     #[test]
     fn projector_names() {
-        assert_eq!(projector_depth("mlp2x_gelu").unwrap(), 2);
-        assert_eq!(projector_depth("linear").unwrap(), 1);
-        assert!(projector_depth("mlp0x_gelu").is_err());
-        assert!(projector_depth("ldp").is_err());
+        let mlp = |depth| ProjectorKind::Mlp { depth };
+        assert_eq!(projector_kind("mlp2x_gelu").unwrap(), mlp(2));
+        assert_eq!(projector_kind("linear").unwrap(), mlp(1));
+        assert_eq!(projector_kind("ldpnetv2").unwrap(), ProjectorKind::Ldpv2);
+        assert!(projector_kind("mlp0x_gelu").is_err());
+        assert!(projector_kind("ldp").is_err());
     }
 }

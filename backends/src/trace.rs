@@ -42,6 +42,8 @@ pub enum OpKind {
     RmsNorm,
     /// Mean over a map.
     GlobalMean,
+    /// Mean over squares of a map.
+    AveragePool,
     /// Map times a factor per channel.
     GateChannels,
     /// Map to tokens.
@@ -82,6 +84,7 @@ impl fmt::Display for OpKind {
             OpKind::LayerNorm => "layer norm",
             OpKind::RmsNorm => "rms norm",
             OpKind::GlobalMean => "global mean",
+            OpKind::AveragePool => "average pool",
             OpKind::GateChannels => "gate channels",
             OpKind::ToTokens => "to tokens",
             OpKind::ToMap => "to map",
@@ -267,6 +270,13 @@ impl<O: Ops> Ops for Traced<'_, O> {
     fn global_mean(&mut self, x: &O::V) -> Result<O::V> {
         let count = |c: &mut CostOps, s: &[Shape]| c.global_mean(&s[0]);
         self.op(OpKind::GlobalMean, "", &[x], count, |o| o.global_mean(x))
+    }
+
+    fn average_pool(&mut self, x: &O::V, side: usize) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.average_pool(&s[0], side);
+        self.op(OpKind::AveragePool, "", &[x], count, |o| {
+            o.average_pool(x, side)
+        })
     }
 
     fn gate_channels(&mut self, x: &O::V, gate: &O::V, act: Act) -> Result<O::V> {

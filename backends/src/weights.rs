@@ -146,7 +146,7 @@ impl Inventory {
             parts.push((Part::Vision, params));
         }
         if recipe.projector.is_some() {
-            parts.push((Part::Projector, projector_cost(recipe, 1, 4)?.1));
+            parts.push((Part::Projector, projector_cost(recipe, 4)?.1));
         }
         if recipe.decoder.is_some() {
             parts.push((Part::Decoder, decoder_cost(recipe, 1, 0, 4)?.1));
@@ -179,17 +179,13 @@ pub fn encoder_cost(
     Ok(ops.finish())
 }
 
-/// Cost and inventory of the projector for `tokens` visual tokens.
-pub fn projector_cost(
-    recipe: &Recipe,
-    tokens: usize,
-    element_bytes: usize,
-) -> Result<(Cost, Vec<ParamSpec>)> {
+/// Cost and inventory of the projector for the features of one image.
+pub fn projector_cost(recipe: &Recipe, element_bytes: usize) -> Result<(Cost, Vec<ParamSpec>)> {
     let mut ops = CostOps::new(element_bytes, 0);
     let c = recipe.projector()?;
     let x = Shape::Tokens {
         b: 1,
-        n: tokens,
+        n: recipe.encoder_tokens()?,
         d: c.d_in,
     };
     projector::forward(&mut ops, c, &x)?;

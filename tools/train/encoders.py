@@ -34,10 +34,6 @@ class FastVitConfig:
         """Channels of the maps that are taught."""
         return *self.dims[MIDDLE:-1], self.features
 
-    @property
-    def stride(self) -> int:
-        return 4 << (len(self.layers) - 1)
-
 
 @dataclass(frozen=True)
 class VitConfig:
@@ -56,10 +52,6 @@ class VitConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of the maps that are taught."""
         return self.hidden, self.hidden
-
-    @property
-    def stride(self) -> int:
-        return self.patch
 
 
 def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:

@@ -13,7 +13,7 @@ use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
 use super::store::{Matrix, Params};
 use crate::error::{Error, Result};
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take, pooled};
 
 /// Keys and values of every layer, allocated once.
 pub struct KvCache {
@@ -231,6 +231,14 @@ impl Ops for CandleOps<'_> {
 
     fn global_mean(&mut self, x: &Tensor) -> Result<Tensor> {
         Ok(apply(x, MeanOp)?)
+    }
+
+    fn average_pool(&mut self, x: &Tensor, side: usize) -> Result<Tensor> {
+        let (b, h, w, c) = x.dims4()?;
+        let (down, across) = pooled(h, w, side)?;
+        let squares = x.to_dtype(candle_core::DType::F32)?;
+        let squares = squares.reshape(&[b, down, side, across, side, c][..])?;
+        Ok(squares.mean((2, 4))?.to_dtype(x.dtype())?)
     }
 
     fn gate_channels(&mut self, x: &Tensor, gate: &Tensor, act: Act) -> Result<Tensor> {

@@ -209,6 +209,15 @@ impl<'a> PartPlanner<'a> {
             Form::Stacked(split) => self.stacked(checks, spec, leaf, &sources(), split),
             Form::Normed => self.normed(checks, spec, leaf, source(0), source(1)),
             Form::Scaled => self.scaled(checks, spec, leaf, &sources(), numbers.stage()),
+            Form::Residual { kernel } => {
+                let path = source(0);
+                let conv = Branch {
+                    bias: Some(format!("{path}.bias")),
+                    ..Branch::new(Kernel::Tensor(format!("{path}.weight")))
+                };
+                let branches = vec![(Branch::new(Kernel::Identity), 1), (conv, kernel)];
+                self.sum(checks, spec, leaf, branches)
+            }
             Form::ConvNorm => {
                 let branch = self.conv_norm(&source(0));
                 self.sum(checks, spec, leaf, vec![(branch, 7)])

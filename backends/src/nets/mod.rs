@@ -18,7 +18,7 @@ use crate::ops::{Ops, Shape};
 pub use convnext::ConvNextConfig;
 pub use decoder::DecoderConfig;
 pub use fastvit::FastVitConfig;
-pub use projector::ProjectorConfig;
+pub use projector::{ProjectorConfig, ProjectorKind};
 pub use vit::VitConfig;
 
 /// A vision encoder with its numbers.

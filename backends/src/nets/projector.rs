@@ -1,26 +1,81 @@
 //! Projectors: visual features to the decoder's embedding space.
 
-use crate::error::Result;
-use crate::ops::{Act, Linear, Ops};
+use crate::error::{Error, Result};
+use crate::ops::{Act, Depthwise, Linear, Ops, Shape};
 
-/// LLaVA's `mlp{depth}x_gelu`: `depth` linear layers with exact GELU between.
+/// Tokens along each side that MobileVLM's projector makes.
+const LDP_SIDE: usize = 12;
+
+/// Which projector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProjectorKind {
+    /// LLaVA's `mlp{depth}x_gelu`: `depth` linear layers with exact GELU between.
+    Mlp {
+        /// Number of linear layers; 2 for `mlp2x_gelu`.
+        depth: usize,
+    },
+    /// MobileVLM v2's (arXiv 2402.03766): the two layers of `mlp2x_gelu`, pooled to
+    /// 12 x 12 tokens, and a position encoding `x + conv3x3(x)`.
+    Ldpv2,
+}
+
+/// A projector's numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProjectorConfig {
     /// Width of the visual features.
     pub d_in: usize,
     /// Width of the decoder.
     pub d_out: usize,
-    /// Number of linear layers; 2 for `mlp2x_gelu`.
-    pub depth: usize,
+    /// Which one.
+    pub kind: ProjectorKind,
 }
 
-/// Features `(b, n, d_in)` to embeddings `(b, n, d_out)`. Layer `i` is
-/// parameter `i`.
+impl ProjectorConfig {
+    /// Linear layers.
+    fn depth(&self) -> usize {
+        match self.kind {
+            ProjectorKind::Mlp { depth } => depth,
+            ProjectorKind::Ldpv2 => 2,
+        }
+    }
+
+    /// Whether the features have to lie in a grid, so that a graph is for one size.
+    pub fn pools(&self) -> bool {
+        self.kind == ProjectorKind::Ldpv2
+    }
+
+    /// Visual tokens made of `tokens` features, or an error naming what is admitted.
+    pub fn visual_tokens(&self, tokens: usize) -> Result<usize> {
+        match self.kind {
+            ProjectorKind::Mlp { .. } => Ok(tokens),
+            ProjectorKind::Ldpv2 => ldp_grid(tokens).map(|_| LDP_SIDE * LDP_SIDE),
+        }
+    }
+}
+
+/// The side of a square of `tokens` features that pools to 12 x 12.
+fn ldp_grid(tokens: usize) -> Result<usize> {
+    let side = tokens.isqrt();
+    if side > 0 && side * side == tokens && side.is_multiple_of(LDP_SIDE) {
+        return Ok(side);
+    }
+    Err(Error::Config {
+        what: "resolution".into(),
+        value: format!("{tokens} features"),
+        problem: format!(
+            "do not lie in a square whose side is a multiple of {LDP_SIDE}, which the projector ldpnetv2 needs"
+        ),
+    })
+}
+
+/// Features `(b, n, d_in)` to embeddings `(b, m, d_out)`, where `m` is
+/// [`ProjectorConfig::visual_tokens`] of `n`. Layer `i` is parameter `i`.
 pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V> {
     o.stage("layers");
+    let depth = c.depth();
     let mut x = x.clone();
-    for i in 0..c.depth {
-        let last = i + 1 == c.depth;
+    for i in 0..depth {
+        let last = i + 1 == depth;
         let p = Linear {
             name: i.to_string(),
             d_in: if i == 0 { c.d_in } else { c.d_out },
@@ -30,5 +85,26 @@ pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V>
         };
         x = o.linear(&x, &p, None)?;
     }
-    Ok(x)
+    match (c.kind, o.shape(&x)) {
+        (ProjectorKind::Ldpv2, Shape::Tokens { n, .. }) => pool(o, c.d_out, ldp_grid(n)?, &x),
+        _ => Ok(x),
+    }
+}
+
+/// Tokens of a grid of `side` x `side` to 12 x 12 with their positions.
+fn pool<O: Ops>(o: &mut O, channels: usize, side: usize, x: &O::V) -> Result<O::V> {
+    o.stage("pool");
+    let x = o.to_map(x, side, side)?;
+    let x = o.average_pool(&x, side / LDP_SIDE)?;
+    // The identity is folded into the kernel's middle.
+    let position = Depthwise {
+        name: "position".into(),
+        channels,
+        multiplier: 1,
+        kernel: 3,
+        stride: 1,
+        act: Act::None,
+    };
+    let x = o.depthwise(&x, &position)?;
+    o.to_tokens(&x)
 }

@@ -332,6 +332,15 @@ impl Ops for OnnxOps<'_> {
         Ok(Value::new(name, shape, Form::Tokens))
     }
 
+    fn average_pool(&mut self, x: &Value, side: usize) -> Result<Value> {
+        let shape = self.shapes.average_pool(&x.shape, side)?;
+        let x = self.channels_first(x);
+        let pair = || Attr::Ints(vec![side as i64; 2]);
+        let attributes = [("kernel_shape", pair()), ("strides", pair())];
+        let name = self.node("AveragePool", &[&x.name], &attributes);
+        Ok(Value::new(name, shape, Form::ChannelsFirst))
+    }
+
     fn gate_channels(&mut self, x: &Value, gate: &Value, act: Act) -> Result<Value> {
         let shape = self.shapes.gate_channels(&x.shape, &gate.shape, act)?;
         let x = self.channels_first(x);

@@ -73,8 +73,9 @@ pub fn vision(
 ) -> Result<GraphBuilder> {
     let encoder = recipe.encoder()?;
     let side = recipe.resolution;
-    // Where there are no learned positions.
-    let free = !matches!(encoder.config, EncoderConfig::Vit(_));
+    // Where nothing is learned for one grid or divides it.
+    let pools = projected && recipe.projector()?.pools();
+    let free = !matches!(encoder.config, EncoderConfig::Vit(_)) && !pools;
     let sides = match free {
         true => [Axis::Free("height"), Axis::Free("width")],
         false => [Axis::Fixed(side); 2],
@@ -103,7 +104,8 @@ pub fn vision(
     }
     let tokens = match free {
         true => Axis::Free("image_tokens"),
-        false => Axis::Fixed(recipe.visual_tokens()?),
+        false if projected => Axis::Fixed(recipe.visual_tokens()?),
+        false => Axis::Fixed(recipe.encoder_tokens()?),
     };
     let axes = [BATCH, tokens, Axis::Fixed(width)];
     leave(&mut graph, &y.name, "image_features", &axes);
@@ -114,18 +116,22 @@ pub fn vision(
 pub fn projector(recipe: &Recipe, inventory: &Inventory, target: Target) -> Result<GraphBuilder> {
     let c = recipe.projector()?;
     let mut graph = GraphBuilder::new("projector", target);
-    let axes = |width| [BATCH, Axis::Free("image_tokens"), Axis::Fixed(width)];
-    let x = graph.input("features", Scalar::F32, &axes(c.d_in));
+    let (from, to) = (recipe.encoder_tokens()?, recipe.visual_tokens()?);
+    let axes = |tokens, width| match c.pools() {
+        true => [BATCH, Axis::Fixed(tokens), Axis::Fixed(width)],
+        false => [BATCH, Axis::Free("image_tokens"), Axis::Fixed(width)],
+    };
+    let x = graph.input("features", Scalar::F32, &axes(from, c.d_in));
     let x = enter(&mut graph, x);
     let shape = Shape::Tokens {
         b: 1,
-        n: TRACED,
+        n: if c.pools() { from } else { TRACED },
         d: c.d_in,
     };
     let specs = specs(inventory, Part::Projector);
     let mut ops = OnnxOps::new(&mut graph, Part::Projector, specs);
     let y = projector::forward(&mut ops, c, &Value::tokens(x, shape))?;
-    leave(&mut graph, &y.name, "image_features", &axes(c.d_out));
+    leave(&mut graph, &y.name, "image_features", &axes(to, c.d_out));
     Ok(graph)
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use vlmbench_backends::Error;
 use vlmbench_backends::checkpoint::{CheckpointSource, recipe_from_folder};
 use vlmbench_backends::image::ImagePolicy;
-use vlmbench_backends::nets::EncoderConfig;
+use vlmbench_backends::nets::{EncoderConfig, ProjectorKind};
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::weights::{HostData, Inventory, Part, WeightSource};
 
@@ -79,6 +79,7 @@ fn every_layout_is_recognised() {
         ("dinov2-gated/transformers", "dinov2 (transformers)"),
         ("fastvlm/fast_vlm", "fast_vlm (transformers)"),
         ("fastvlm/llava_qwen2", "llava_qwen2 (Apple FastVLM)"),
+        ("mobilevlm/mobilevlm", "mobilevlm (MobileVLM v2)"),
         ("llava/published", "llava (transformers, published)"),
         ("llava/transformers5", "llava (transformers 5)"),
         ("llava/llava", "llava (LLaVA)"),
@@ -179,10 +180,19 @@ fn llava_and_bare_configs_become_recipes() {
     assert_eq!((vit.layers, vit.layers_run, vit.positions()), (3, 2, 17));
     assert_eq!(llava.prompt.name, "vicuna_v1");
     assert_eq!(llava.image, Some(ImagePolicy::clip()));
-    assert_eq!(llava.projector().unwrap().depth, 2);
+    let two_layers = ProjectorKind::Mlp { depth: 2 };
+    assert_eq!(llava.projector().unwrap().kind, two_layers);
     let original = recipe_from_folder(&fixture("llava/llava")).unwrap();
     assert_eq!(original.image, Some(ImagePolicy::llava_pad()));
     assert_eq!(original.encoder, llava.encoder);
+
+    let mobile = recipe_from_folder(&fixture("mobilevlm/mobilevlm")).unwrap();
+    assert_eq!(mobile.projector().unwrap().kind, ProjectorKind::Ldpv2);
+    assert_eq!(mobile.encoder_tokens().unwrap(), 24 * 24);
+    assert_eq!(mobile.visual_tokens().unwrap(), 12 * 12);
+    // A grid of 20 cannot be pooled to 12.
+    let e = mobile.clone().at_resolution(80).unwrap_err().to_string();
+    assert!(e.contains("multiple of 12"), "{e}");
 
     let siglip = recipe_from_folder(&fixture("siglip/siglip")).unwrap();
     assert_eq!(siglip.image, Some(ImagePolicy::siglip()));

@@ -27,7 +27,7 @@ const ENCODER_TOLERANCE: f32 = 5e-5;
 /// Largest error of logits and projected features relative to their maximum.
 const RELATIVE_TOLERANCE: f32 = 1e-3;
 /// Positions of the KV cache in these tests.
-pub const CONTEXT: usize = 64;
+pub const CONTEXT: usize = 192;
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -234,6 +234,11 @@ fn siglip_agrees_with_transformers() {
 fn dinov2_agrees_with_transformers() {
     check_encoder("dinov2/transformers", &[""]);
     check_encoder("dinov2-gated/transformers", &[""]);
+}
+
+#[test]
+fn mobilevlm_agrees_with_its_published_definition() {
+    check_model("mobilevlm/mobilevlm", &[""]);
 }
 
 #[test]

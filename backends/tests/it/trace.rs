@@ -114,7 +114,7 @@ fn what_is_reported_is_what_was_counted_beforehand() {
         let bytes = precision.bytes();
         let tokens = recipe.visual_tokens().unwrap();
         let (encode, _) = encoder_cost(&recipe, recipe.resolution, bytes).unwrap();
-        let (project, _) = projector_cost(&recipe, tokens, bytes).unwrap();
+        let (project, _) = projector_cost(&recipe, bytes).unwrap();
         let (decode, _) = decoder_cost(&recipe, 1, tokens + 3, bytes).unwrap();
         assert_eq!(seen[0].stages, counted(&encode));
         assert_eq!(seen[1].stages, counted(&project));

@@ -101,7 +101,7 @@ impl CaseCost {
             visual = Some(recipe.visual_tokens()?);
         }
         if recipe.projector.is_some() {
-            let (cost, _) = projector_cost(recipe, visual.unwrap_or(0), bytes)?;
+            let (cost, _) = projector_cost(recipe, bytes)?;
             add("project", Some("projector"), cost);
         }
         let mut positions = 0;

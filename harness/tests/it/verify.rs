@@ -46,6 +46,7 @@ fn every_layout_gives_its_networks_outputs() {
             &["siglip", "siglip_vision_model"],
             vec!["features"],
         ),
+        ("mobilevlm", &["mobilevlm"], vlm.to_vec()),
         (
             "convnext",
             &["timm", "open_clip", "transformers"],

@@ -17,7 +17,7 @@ use super::json::{self, Document, Node};
 use super::{CheckpointError, WeightFiles};
 use crate::error::Result;
 use crate::image::ImagePolicy;
-use crate::nets::ProjectorConfig;
+use crate::nets::{ProjectorConfig, ProjectorKind};
 use crate::onnx::published;
 use crate::recipe::{self, Decoder, Encoder, Recipe, Weights};
 use crate::text::PromptTemplate;
@@ -44,7 +44,7 @@ struct Vision {
 #[derive(Default)]
 struct Parts {
     vision: Option<Vision>,
-    projector_depth: Option<usize>,
+    projector: Option<ProjectorKind>,
     decoder: Option<Decoder>,
     prompt: Option<&'static str>,
     image_token: Option<u32>,
@@ -77,6 +77,7 @@ const MODEL_TYPES: &[(&str, Reader)] = &[
         original_llava(c, Kind::Llama, "vicuna_v1")
     }),
     ("llava_qwen2", |c| original_llava(c, Kind::Qwen2, "qwen_2")),
+    ("mobilevlm", |c| original_llava(c, Kind::Llama, "vicuna_v1")),
     ("qwen2", |c| decoder_only(c, Kind::Qwen2)),
     ("siglip", |c| {
         encoder_only(vision::siglip(c, &c.config.get("vision_config"), None)?)
@@ -153,11 +154,11 @@ fn reader(config: &Node) -> Result<Reader, CheckpointError> {
 }
 
 fn assemble(name: String, folder: &Path, parts: Parts) -> Result<Recipe> {
-    let projector = match (&parts.vision, parts.projector_depth, &parts.decoder) {
-        (Some(vision), Some(depth), Some(decoder)) => Some(ProjectorConfig {
+    let projector = match (&parts.vision, parts.projector, &parts.decoder) {
+        (Some(vision), Some(kind), Some(decoder)) => Some(ProjectorConfig {
             d_in: vision.encoder.config.feature_dim(),
             d_out: decoder.config.hidden,
-            depth,
+            kind,
         }),
         _ => None,
     };
@@ -254,7 +255,7 @@ fn transformers_vlm(c: &Context, prompt: &'static str, default_layer: i64) -> Re
     }
     Ok(Parts {
         vision: Some(vision),
-        projector_depth: Some(2),
+        projector: Some(ProjectorKind::Mlp { depth: 2 }),
         decoder: Some(decoder::read(c, &text_config, kind)?),
         prompt: Some(if kind == Kind::Qwen2 {
             "qwen_2"
@@ -268,11 +269,9 @@ fn transformers_vlm(c: &Context, prompt: &'static str, default_layer: i64) -> Re
 /// LLaVA's own configs, FastVLM's among them: flat, with `mm_*` keys.
 fn original_llava(c: &Context, kind: Kind, prompt: &'static str) -> Result<Parts> {
     let projector = c.config.get("mm_projector_type");
-    let depth = match projector.clone().optional() {
-        Some(node) => {
-            recipe::projector_depth(node.str()?).map_err(|e| node.error(e.to_string()))?
-        }
-        None => 1,
+    let wanted = match projector.clone().optional() {
+        Some(node) => recipe::projector_kind(node.str()?).map_err(|e| node.error(e.to_string()))?,
+        None => ProjectorKind::Mlp { depth: 1 },
     };
     let vision = vision::llava_tower(c)?;
     let width = c.config.get("mm_hidden_size");
@@ -289,7 +288,7 @@ fn original_llava(c: &Context, kind: Kind, prompt: &'static str) -> Result<Parts
     let of_port = (kind == Kind::Qwen2 && decoder.config.vocab > 151_646).then_some(151_646);
     Ok(Parts {
         vision: Some(vision),
-        projector_depth: Some(depth),
+        projector: Some(wanted),
         decoder: Some(decoder),
         prompt: Some(prompt),
         image_token: image_token(c)?.or(of_port),

@@ -449,6 +449,20 @@ pub(super) static SEQUENTIAL_PROJECTOR: Dialect = Dialect {
     pieces: None,
 };
 
+/// MobileVLM v2's projector.
+pub(super) static LDPV2: Dialect = Dialect {
+    family: Family::Projector,
+    probe: "mlp.mlp.",
+    rows: &[
+        row("0", &["mlp.mlp.0"], Form::Module),
+        row("1", &["mlp.mlp.2"], Form::Module),
+        row("position", &["peg.peg.0"], Form::Residual { kernel: 3 }),
+    ],
+    unneeded: &[],
+    layers: None,
+    pieces: None,
+};
+
 /// LLaVA's projector as transformers writes it.
 pub(super) static LINEAR_PROJECTOR: Dialect = Dialect {
     family: Family::Projector,

@@ -1,7 +1,7 @@
 //! The known layouts.
 
 use super::dialects::{
-    APPLE_FASTVIT, CLIP, DINOV2, HF_CONVNEXT, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR,
+    APPLE_FASTVIT, CLIP, DINOV2, HF_CONVNEXT, LDPV2, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR,
     TIMM_CONVNEXT, TIMM_FASTVIT,
 };
 use super::{Dialect, Layout, Place};
@@ -141,6 +141,13 @@ pub static LAYOUTS: &[Layout] = &[
         ("model.vision_tower.vision_model.", &CLIP),
         HF_PROJECTOR,
         "model.language_model.",
+        "lm_head",
+    ),
+    whole(
+        "mobilevlm (MobileVLM v2)",
+        ("model.vision_tower.vision_tower.vision_model.", &CLIP),
+        ("model.mm_projector.", &LDPV2),
+        "model.",
         "lm_head",
     ),
     whole(

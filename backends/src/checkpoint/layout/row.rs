@@ -28,6 +28,11 @@ pub enum Form {
     RepMixer,
     /// `x + conv7x7(x)`.
     PositionEncoding,
+    /// `x + conv(x)`: source 0 is the depthwise convolution.
+    Residual {
+        /// Its kernel side.
+        kernel: usize,
+    },
     /// A convolution without bias (`conv`), then a batch norm (`bn`).
     ConvNorm,
     /// Source 0 is a module whose output is multiplied by the layer scale at

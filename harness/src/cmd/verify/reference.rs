@@ -75,7 +75,7 @@ impl Reference {
             return Ok(0);
         };
         let visual = match &self.pixels {
-            Some(p) => recipe.encoder()?.config.visual_tokens(p.height, p.width)?,
+            Some(p) => recipe.visual_tokens_of(p.height, p.width)?,
             None => 0,
         };
         let answer = self.greedy_ids.as_ref().map_or(0, Vec::len);
