@@ -3,7 +3,8 @@ waits for the device or has a shape that depends on data, so that a training ste
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from data import CANVAS, GROUND, NAME, ON, SIZE, SUITES, WHAT, Samples, X, Y
@@ -81,10 +82,16 @@ class Views:
         wide = (canvas @ across.mT).round().clamp(0, 255)
         return (down @ wide).float().round().clamp(0, 255) / 255
 
+    def at(self, rows: Tensor) -> "Views":
+        """Some of them, perhaps several times."""
+        index, left, top, span = (of[rows] for of in (self.index, self.left, self.top, self.span))
+        return replace(self, index=index, left=left, top=top, span=span)
+
     def place(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Places `(b, n)` in 0..1."""
         return (x - self.left[:, None]) / self.span[:, None], (y - self.top[:, None]) / self.span[:, None]
 
+    @cached_property
     def found(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """All marks `(b, n, 7)`, x and y of them, whether each is there, and whether it can be made out."""
         marks = self.samples.marks[self.index]
@@ -95,7 +102,7 @@ class Views:
 
     def marks(self) -> tuple[Tensor, Tensor]:
         """Of all that can be made out x and y in 0..1, size in 0..1, name and colour, `(b, n, 5)`, and what counts."""
-        marks, x, y, _, clear = self.found()
+        marks, x, y, _, clear = self.found
         size = torch.where(marks[..., SIZE] == 0, 0.1, marks[..., SIZE] / self.span[:, None]).clamp(min=1e-3)
         rows = torch.stack([x, y, size, marks[..., NAME], marks[..., ON]], -1)
         return rows * clear[..., None] + 1e-3 * ~clear[..., None], clear
@@ -103,7 +110,7 @@ class Views:
     def points(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Positions `(b, count, 2)` in 0..1 with what stands there, `(b, count)`: characters and objects that can be made
         out, or nothing (class 0); and the colour of the sign that a character is on (from 1), if there is one."""
-        marks, x, y, there, clear = self.found()
+        marks, x, y, there, clear = self.found
         empty = count // 16
         key, chosen = torch.rand_like(x).masked_fill(~clear, -1).topk(min(count - empty, x.shape[1]), 1)
         # -100 counts for nothing.
@@ -200,9 +207,8 @@ class Batches:
         at = torch.arange(s.ids.shape[1], device=turn.device)
         answer = (at >= s.begin[turn][:, None]) & (at < s.end[turn][:, None])
         x, y, size = s.places[turn].unbind(-1)
-        known = (x >= 0) & (size * seen.scale[picture][:, None] >= LEGIBLE)
-        left, top, span = (of[picture][:, None] for of in (seen.left, seen.top, seen.span))
-        places = torch.stack([(x - left) / span, (y - top) / span], -1)
-        places = torch.where(known[..., None], places, -1)
+        shown = seen.at(picture)
+        known = (x >= 0) & (size * shown.scale[:, None] >= LEGIBLE)
+        places = torch.where(known[..., None], torch.stack(shown.place(x, y), -1), -1)
         valid = (key >= 0).flatten()
-        return Asked(picture, s.suite[seen.index][picture], valid, s.ids[turn], answer & valid[:, None], places)
+        return Asked(picture, s.suite[shown.index], valid, s.ids[turn], answer & valid[:, None], places)

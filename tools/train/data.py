@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
-from words import AFTER_TURN, END
+from words import END, asked
 
 SUITES = ("textvqa", "docvqa", "seedbench")
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -176,7 +176,7 @@ def answered(sample: Sample, answer: str) -> tuple[int | None, list[tuple[float,
     return number, places, min(sample.texts[number]["size"] for _, number in found) / 10
 
 
-def keys(sample: Sample, question: str, asked: int | None) -> dict[int, tuple[float, float, float]]:
+def keys(sample: Sample, question: str, number: int | None) -> dict[int, tuple[float, float, float]]:
     """Where characters of a question stand, by their number, and in which size: of words that stand once in the picture, or
     before the answer, or name one thing in it."""
     found = {}
@@ -185,12 +185,12 @@ def keys(sample: Sample, question: str, asked: int | None) -> dict[int, tuple[fl
     for word in re.finditer(r"[\w-]{3,}", question):
         named = word.group().lower()
         texts = [
-            (number, text, at.start())
-            for number, text in enumerate(sample.texts)
+            (i, text, at.start())
+            for i, text in enumerate(sample.texts)
             if named in text["text"].lower() and (at := re.search(rf"\b{re.escape(named)}\b", text["text"].lower()))
         ]
         if len(texts) > 1:
-            texts = [(number, text, at) for number, text, at in texts if number + 1 == asked]
+            texts = [(i, text, at) for i, text, at in texts if i + 1 == number]
         meant = [(x, y) for names, x, y in things if named in names]
         for i in range(len(named)):
             if len(texts) == 1:
@@ -217,7 +217,7 @@ def turn(sample: Sample, asks: str, answer: str, words: Tokenizer) -> Turn:
     number, written, least = answered(sample, answer)
     named = keys(sample, asks.partition("\n")[0], number)
     # The text begins with a line break, which is not the prompt's.
-    question = words.encode("\n" + asks + AFTER_TURN, add_special_tokens=False)
+    question = words.encode(asked(asks), add_special_tokens=False)
     said = words.encode(answer, add_special_tokens=False)
     places = [named.get(start - 1) for start, _ in question.offsets]
     places += [(*written[start], np.inf) if written else None for start, _ in said.offsets] + [None]
@@ -313,8 +313,8 @@ def prepare(samples: list[Sample], words: Tokenizer, workers: int) -> tuple[Samp
     described = pool.map(_described, begins, chunksize=1)
     painted = pool.map_async(_painted, begins, chunksize=1)
     pool.close()
-    marked, worded, wordy, asked, ids, numbers, places = zip(*described, strict=True)
-    asked = torch.tensor(sum(asked, []))
+    marked, worded, wordy, counts, ids, numbers, places = zip(*described, strict=True)
+    turns = torch.tensor(sum(counts, []))
     begin, end, least = map(torch.tensor, zip(*sum(numbers, []), strict=True))
     return Samples(
         pictures,
@@ -324,8 +324,8 @@ def prepare(samples: list[Sample], words: Tokenizer, workers: int) -> tuple[Samp
         joined(list(marked), -1),
         joined(list(worded), 0),
         torch.tensor(sum(wordy, [])),
-        asked.cumsum(0) - asked,
-        asked,
+        turns.cumsum(0) - turns,
+        turns,
         joined(list(ids), 0),
         begin,
         end,

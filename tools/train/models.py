@@ -90,10 +90,6 @@ class Vlm(nn.Module):
     def tokens(self, text: str) -> list[int]:
         return self.words.encode(text, add_special_tokens=False).ids
 
-    def asked(self, prompt: str) -> str:
-        """What stands between a picture and the answer."""
-        return "\n" + prompt + vocabulary.AFTER_TURN
-
     def tokens_of(self, features: Tensor) -> Tensor:
         """Visual tokens `(b, n, width)`."""
         tokens = self.projector(features.flatten(2).transpose(1, 2)).float()
@@ -144,7 +140,7 @@ class Vlm(nn.Module):
         visual = None if features is None else self.tokens_of(features)
         said = []
         for i, prompt in enumerate(prompts):
-            ids = self.tokens(self.asked(prompt))
+            ids = self.tokens(vocabulary.asked(prompt))
             asked = len(ids)
             while len(ids) - asked < most:
                 one = None if visual is None else visual[i : i + 1]

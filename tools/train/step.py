@@ -20,6 +20,7 @@ class Steps:
         self.called: dict[Hashable, int] = {}
         self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self.queued: deque[torch.cuda.Event] = deque()
+        self.stream: torch.cuda.Stream | None = None
         if self.cuda:
             # What was made on the device's own stream has to be there.
             torch.cuda.synchronize()

@@ -58,6 +58,11 @@ def settings() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def label(name: str, kind: Hashable) -> str:
+    """Of what is measured in a kind of step."""
+    return "@".join([name, *map(str, kind)])
+
+
 class Training:
     """A model with its optimisers, and what it learns in one step."""
 
@@ -133,14 +138,17 @@ class Training:
             part.requires_grad_(True)
         tables = [m.weight for part in parts for m in part.modules() if isinstance(m, nn.Embedding)]
         # A decoder that can answer has less to learn than an encoder.
-        slow = set(self.model.decoder.parameters()) if self.name == "tune" else set()
         fast, matrices, others = [], [], []
         for part in parts:
             for name, parameter in part.named_parameters():
                 # Tables are looked up, and filters of depthwise convolutions stand alone.
                 table = any(parameter is t for t in tables) or name.endswith("positions")
-                matrix = parameter.ndim in (2, 4) and parameter.shape[1] > 1 and not table
-                (others if not matrix else matrices if parameter in slow or self.name != "tune" else fast).append(parameter)
+                if parameter.ndim not in (2, 4) or parameter.shape[1] == 1 or table:
+                    others.append(parameter)
+                elif self.name == "tune" and part is not self.model.decoder:
+                    fast.append(parameter)
+                else:
+                    matrices.append(parameter)
         groups = [{"params": matrices}] + [{"params": fast, "scale": 2.0}] * bool(fast)
         on_gpu = self.args.device != "cpu"
         self.optimizers = [
@@ -185,6 +193,9 @@ class Training:
             pages *= min(1.0, max(0.0, (done - 0.08) / 0.15))
             tables = min(1.0, max(0.0, (done - 0.2) / 0.2))
         return [rate, least, max(0.0, 1 - done / CUT), tables, signs, pages, scenes]
+
+    def control(self, kind: Hashable) -> None:
+        self.controls.copy_(torch.tensor(self.controlled(kind)), non_blocking=True)
 
     def count(self, of: float) -> int:
         return max(2, round(of * self.args.batch))
@@ -277,12 +288,9 @@ class Training:
 
     def advance(self, kind: Hashable) -> None:
         self.model.train()
-        controls = torch.tensor(self.controlled(kind))
-        if self.steps.cuda:
-            with torch.cuda.stream(self.steps.stream):
-                self.controls.copy_(controls, non_blocking=True)
-        else:
-            self.controls.copy_(controls)
+        # After the steps before, without waiting for them.
+        with torch.cuda.stream(self.steps.stream):
+            self.control(kind)
         self.steps(kind)
         self.step += 1
 
@@ -309,7 +317,7 @@ class Training:
         for kind, totals in self.totals.items():
             for name, (sum_of, count) in zip(self.names[kind], totals.tolist(), strict=True):
                 if count:
-                    facts["@".join([name, kind[0], *map(str, kind[1:])])] = round(sum_of / count, 3)
+                    facts[label(name, kind)] = round(sum_of / count, 3)
             totals.zero_()
         self.log(**facts)
 
@@ -319,14 +327,14 @@ class Training:
         self.model.eval()
         facts: dict[str, float] = {}
         for kind in self.kinds():
-            self.controls.copy_(torch.tensor(self.controlled(kind)))
+            self.control(kind)
             sums: dict[str, Tensor] = {}
             for _ in range(CHECKING):
                 for name, (a, b) in self.losses(kind, self.validation)[1].items():
                     sums[name] = sums.get(name, 0) + torch.stack([a.float(), b.float()])
             for name, row in sums.items():
                 if (count := row[1].item()) > 0:
-                    facts["@".join([name, kind[0], *map(str, kind[1:])])] = round(row[0].item() / count, 3)
+                    facts[label(name, kind)] = round(row[0].item() / count, 3)
         self.log(validation=True, **facts)
 
     @torch.no_grad()
@@ -340,7 +348,7 @@ class Training:
         rng = random.Random(self.args.seed)
         for _ in range(SETTLING if norms else 0):
             side = rng.choices(list(WHOLES), [chance for _, chance, _ in WHOLES.values()])[0]
-            self.controls.copy_(torch.tensor(self.controlled(("whole", side))))
+            self.control(("whole", side))
             with self.half():
                 self.model.encoder(self.seen(("whole", side), self.samples).pixels())
 

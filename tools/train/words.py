@@ -46,6 +46,11 @@ BEFORE_IMAGE = f"{START}system\nYou are a helpful assistant.{END}\n{START}user\n
 AFTER_TURN = f"{END}\n{START}assistant\n"
 
 
+def asked(prompt: str) -> str:
+    """What stands between a picture and the answer."""
+    return "\n" + prompt + AFTER_TURN
+
+
 def vocabulary(path: Path) -> int:
     """Rows of the embedding table: a multiple of 16."""
     size = len(json.loads(path.read_text())["model"]["vocab"])

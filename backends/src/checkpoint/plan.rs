@@ -95,6 +95,15 @@ const LAYER_SCALES: [&str; 6] = [
     "layer_scale_parameter",
 ];
 
+/// Branches of `x + conv(x)`, each with its kernel side.
+fn residual(conv: &str, kernel: usize) -> Vec<(Branch, usize)> {
+    let branch = Branch {
+        bias: Some(format!("{conv}.bias")),
+        ..Branch::new(Kernel::Tensor(format!("{conv}.weight")))
+    };
+    vec![(Branch::new(Kernel::Identity), 1), (branch, kernel)]
+}
+
 /// Plans the parameters of one part.
 struct PartPlanner<'a> {
     files: &'a WeightFiles,
@@ -209,15 +218,7 @@ impl<'a> PartPlanner<'a> {
             Form::Stacked(split) => self.stacked(checks, spec, leaf, &sources(), split),
             Form::Normed => self.normed(checks, spec, leaf, source(0), source(1)),
             Form::Scaled => self.scaled(checks, spec, leaf, &sources(), numbers.stage()),
-            Form::Residual { kernel } => {
-                let path = source(0);
-                let conv = Branch {
-                    bias: Some(format!("{path}.bias")),
-                    ..Branch::new(Kernel::Tensor(format!("{path}.weight")))
-                };
-                let branches = vec![(Branch::new(Kernel::Identity), 1), (conv, kernel)];
-                self.sum(checks, spec, leaf, branches)
-            }
+            Form::Residual { kernel } => self.sum(checks, spec, leaf, residual(&source(0), kernel)),
             Form::ConvNorm => {
                 let branch = self.conv_norm(&source(0));
                 self.sum(checks, spec, leaf, vec![(branch, 7)])
@@ -390,15 +391,7 @@ impl<'a> PartPlanner<'a> {
                 (self.conv_norm(&format!("{path}.{}", pieces.large)), 7),
                 (self.conv_norm(&format!("{path}.{}", pieces.small)), 3),
             ],
-            Form::PositionEncoding => {
-                let conv = format!("{path}.{}", pieces.position);
-                let kernel = Kernel::Tensor(format!("{conv}.weight"));
-                let branch = Branch {
-                    bias: Some(format!("{conv}.bias")),
-                    ..Branch::new(kernel)
-                };
-                vec![(Branch::new(Kernel::Identity), 1), (branch, 7)]
-            }
+            Form::PositionEncoding => residual(&format!("{path}.{}", pieces.position), 7),
             _ => self.rep_mixer(path, pieces),
         };
         self.sum(checks, spec, leaf, branches)

@@ -140,28 +140,28 @@ pub const DECODERS: &[Entry<DecoderConfig>] = &[
         about: "Qwen1.5-0.5B (nanoLLaVA), 24 layers, 16 heads, tied head",
         label: "Qwen1.5-0.5B",
         resolution: 0,
-        config: || qwen2(1024, 2816, 24, 16, 16, 64, 151_936, true),
+        config: || qwen2(1024, 2816, 24, [16, 16], 151_936, true),
     },
     Entry {
         name: "qwen2-0.5b",
         about: "Qwen2-0.5B, 24 layers, 14 heads over 2 key/value heads, tied head",
         label: "Qwen2-0.5B",
         resolution: 0,
-        config: || qwen2(896, 4864, 24, 14, 2, 64, 151_936, true),
+        config: || qwen2(896, 4864, 24, [14, 2], 151_936, true),
     },
     Entry {
         name: "qwen2-1.5b",
         about: "Qwen2-1.5B, 28 layers, 12 heads over 2 key/value heads, tied head",
         label: "Qwen2-1.5B",
         resolution: 0,
-        config: || qwen2(1536, 8960, 28, 12, 2, 128, 151_936, true),
+        config: || qwen2(1536, 8960, 28, [12, 2], 151_936, true),
     },
     Entry {
         name: "qwen2-7b",
         about: "Qwen2-7B, 28 layers, 28 heads over 4 key/value heads",
         label: "Qwen2-7B",
         resolution: 0,
-        config: || qwen2(3584, 18_944, 28, 28, 4, 128, 152_064, false),
+        config: || qwen2(3584, 18_944, 28, [28, 4], 152_064, false),
     },
     Entry {
         name: "vicuna-7b",
@@ -330,30 +330,19 @@ fn llama(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one column of a table each")]
 fn qwen2(
     hidden: usize,
     intermediate: usize,
     layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    heads: [usize; 2],
     vocab: usize,
     tied: bool,
 ) -> DecoderConfig {
     DecoderConfig {
-        hidden,
-        intermediate,
-        layers,
-        heads,
-        kv_heads,
-        head_dim,
-        vocab,
-        rope_theta: 1e6,
         rms_eps: 1e-6,
         tied,
         qkv_bias: true,
-        max_positions: 32_768,
+        ..llama(hidden, intermediate, layers, heads, vocab, 1e6, 32_768)
     }
 }
 

@@ -85,12 +85,12 @@ pub(super) fn of_processor(
     let side = match square(&crop)? {
         Some(side) if cropped => {
             // The shorter edge may be longer than the crop.
-            if let Some(edge) = square(&size)?.filter(|edge| *edge != side && *edge > 0) {
+            if let Some(edge) = edge.filter(|edge| *edge != side && *edge > 0) {
                 policy.crop_fraction = side as f64 / edge as f64;
             }
             Some(side)
         }
-        _ => square(&size)?,
+        _ => edge,
     };
     Ok(Preprocessing { side, policy })
 }

@@ -216,21 +216,12 @@ fn transformers_vlm(c: &Context, prompt: &'static str, default_layer: i64) -> Re
     let vision = match (vision_type, default_layer) {
         (Some("timm_wrapper"), _) | (None, -1) => vision::timm(c, &vision_config)?,
         (Some("clip_vision_model") | None, _) => {
-            let strategy = c.config.get("vision_feature_select_strategy");
-            if strategy.present() && strategy.str()? != "default" {
-                return Err(strategy
-                    .error("only `default` (without the class token) is supported")
-                    .into());
-            }
+            selects(c, "default", "(without the class token) is supported")?;
             vision::clip(c, &vision_config, Some(layer))?
         }
         (Some("siglip_vision_model"), _) => {
-            let strategy = c.config.get("vision_feature_select_strategy");
-            if strategy.present() && strategy.str()? != "full" {
-                return Err(strategy
-                    .error("only `full` is supported: this vision tower has no class token to drop")
-                    .into());
-            }
+            let why = "is supported: this vision tower has no class token to drop";
+            selects(c, "full", why)?;
             vision::siglip(c, &vision_config, Some(layer))?
         }
         (Some(_), _) => {
@@ -264,6 +255,16 @@ fn transformers_vlm(c: &Context, prompt: &'static str, default_layer: i64) -> Re
         }),
         image_token: image_token(c)?.or(Some(if kind == Kind::Qwen2 { 151_646 } else { 32_000 })),
     })
+}
+
+/// Errors unless the features of a vision tower are selected as `only` says, or
+/// nothing is said.
+fn selects(c: &Context, only: &str, why: &str) -> Result<(), CheckpointError> {
+    let strategy = c.config.get("vision_feature_select_strategy");
+    if strategy.present() && strategy.str()? != only {
+        return Err(strategy.error(format!("only `{only}` {why}")));
+    }
+    Ok(())
 }
 
 /// LLaVA's own configs, FastVLM's among them: flat, with `mm_*` keys.

@@ -60,10 +60,10 @@ const FIXED_ARGS: &[(&str, &str)] = &[
     ("repmixer_kernel_size", "3"),
 ];
 
-/// A CLIP vision tower read at `layer`.
-pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vision> {
-    // Defaults of transformers' CLIPVisionConfig.
-    let defaults = VitConfig {
+/// Defaults of transformers' CLIPVisionConfig, from which those of its relatives
+/// are told apart.
+fn clip_defaults() -> VitConfig {
+    VitConfig {
         hidden: 768,
         layers: 12,
         layers_run: 0,
@@ -78,28 +78,25 @@ pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Visio
         patch_bias: false,
         pre_norm: true,
         post_norm: false,
-    };
-    transformer(c, node, layer, defaults, ImagePolicy::clip())
+    }
+}
+
+/// A CLIP vision tower read at `layer`.
+pub(super) fn clip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vision> {
+    transformer(c, node, layer, clip_defaults(), ImagePolicy::clip())
 }
 
 /// A SigLIP vision tower read at `layer`, without the norm and the pooling after it.
 pub(super) fn siglip(c: &Context, node: &Node, layer: Option<i64>) -> Result<Vision> {
     // Defaults of transformers' SiglipVisionConfig.
     let defaults = VitConfig {
-        hidden: 768,
-        layers: 12,
-        layers_run: 0,
-        heads: 12,
-        mlp: 3072,
-        gated: false,
         patch: 16,
-        image: 224,
         act: Act::GeluTanh,
         eps: 1e-6,
         class_token: false,
         patch_bias: true,
         pre_norm: false,
-        post_norm: false,
+        ..clip_defaults()
     };
     transformer(c, node, layer, defaults, ImagePolicy::siglip())
 }
@@ -121,10 +118,6 @@ pub(super) fn dinov2(c: &Context, node: &Node) -> Result<Vision> {
     let mlp = wide("hidden_size", 768)? * wide("mlp_ratio", 4)?;
     // Defaults of transformers' Dinov2Config.
     let defaults = VitConfig {
-        hidden: 768,
-        layers: 12,
-        layers_run: 0,
-        heads: 12,
         // Two thirds, rounded up to a multiple of 8, since there are two products.
         mlp: if gated {
             (mlp * 2 / 3).next_multiple_of(8)
@@ -136,10 +129,10 @@ pub(super) fn dinov2(c: &Context, node: &Node) -> Result<Vision> {
         image: 518,
         act: Act::Gelu,
         eps: 1e-6,
-        class_token: true,
         patch_bias: true,
         pre_norm: false,
         post_norm: true,
+        ..clip_defaults()
     };
     transformer(c, node, Some(-1), defaults, ImagePolicy::dinov2())
 }
@@ -421,29 +414,19 @@ fn timm_entry(node: &Node, name: &str) -> Result<&'static Entry<EncoderConfig>> 
 
 /// Applies timm's `model_args`: those that describe the network replace its
 /// numbers, those of training are ignored, any other is an error.
-fn with_model_args(config: EncoderConfig, node: &Node) -> Result<EncoderConfig> {
+fn with_model_args(mut config: EncoderConfig, node: &Node) -> Result<EncoderConfig> {
     if !node.present() {
         return Ok(config);
     }
-    let mut config = match config {
-        EncoderConfig::FastVit(config) => config,
-        other => {
-            let network: Map<String, Value> = node
-                .entries()?
-                .into_iter()
-                .filter(|(key, value)| !TRAINING_ARGS.contains(key) && value.present())
-                .map(|(key, value)| (key.into(), value.value().clone()))
-                .collect();
-            let args: EncoderArgs = serde_json::from_value(Value::Object(network))
-                .map_err(|e| node.error(e.to_string()))?;
-            return args.apply(other);
-        }
-    };
     let mut network = Map::new();
     for (key, value) in node.entries()? {
         if TRAINING_ARGS.contains(&key) || !value.present() {
             continue;
         }
+        let EncoderConfig::FastVit(config) = &mut config else {
+            network.insert(key.into(), value.value().clone());
+            continue;
+        };
         if let Some((_, only)) = FIXED_ARGS.iter().find(|(fixed, _)| *fixed == key) {
             let allowed: Value = serde_json::from_str(only).expect("the table holds JSON");
             if *value.value() != allowed {
@@ -468,10 +451,10 @@ fn with_model_args(config: EncoderConfig, node: &Node) -> Result<EncoderConfig> 
     }
     let args: EncoderArgs =
         serde_json::from_value(Value::Object(network)).map_err(|e| node.error(e.to_string()))?;
-    if let Some(layers) = &args.layers {
-        keep_stages(&mut config, layers.len());
+    if let (EncoderConfig::FastVit(config), Some(layers)) = (&mut config, &args.layers) {
+        keep_stages(config, layers.len());
     }
-    args.apply(EncoderConfig::FastVit(config))
+    args.apply(config)
 }
 
 /// timm reads as many entries of its per-stage defaults as `layers` has.
