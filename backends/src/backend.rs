@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::candle::kernels::simd::Level;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
+use crate::mix::Mix;
 use crate::nets::DecoderConfig;
 use crate::nets::registry::{one_of, unknown};
 use crate::onnxruntime::OnnxRuntimeBackend;
@@ -166,6 +167,25 @@ pub(crate) fn prompt_positions(prompt: &PromptTokens, context: usize) -> Result<
     }
 }
 
+/// Sides of inputs that an encoder is to take at once, of which there must be
+/// some, all of one size that the recipe's encoder admits.
+pub(crate) fn input_sides(recipe: &Recipe, inputs: &[Pixels]) -> Result<(usize, usize)> {
+    let sides = |p: &Pixels| (p.height, p.width);
+    let first = inputs.first().map(sides);
+    match first {
+        Some((height, width)) if inputs.iter().all(|p| sides(p) == (height, width)) => {
+            recipe.encoder()?.config.visual_tokens(height, width)?;
+            Ok((height, width))
+        }
+        _ => Err(Error::Shape {
+            op: "encode",
+            name: "inputs".into(),
+            expected: "at least one input, and all of one size".into(),
+            got: format!("{:?}", inputs.iter().map(sides).collect::<Vec<_>>()),
+        }),
+    }
+}
+
 /// Errors if an engine is to have no thread at all.
 pub(crate) fn some_threads(threads: usize) -> Result<()> {
     match threads {
@@ -200,8 +220,6 @@ pub struct ModelFacts {
     pub params: Vec<(Part, u64)>,
     /// Bytes of the parameters as held.
     pub param_bytes: u64,
-    /// Visual tokens of one image; 0 without an encoder.
-    pub visual_tokens: usize,
     /// Whether [`LoadedModel::encode`] gives projected features, because the
     /// engine cannot run the projector apart.
     pub projects_in_encode: bool,
@@ -215,34 +233,28 @@ pub struct ModelFacts {
 }
 
 impl ModelFacts {
-    /// What holds of a recipe on every engine; the engine knows the rest.
-    pub(crate) fn of(
-        recipe: &Recipe,
-        inventory: &Inventory,
-        source: &dyn WeightSource,
-    ) -> Result<ModelFacts> {
+    /// What holds of a model on every engine; the engine knows the rest.
+    pub(crate) fn of(inventory: &Inventory, source: &dyn WeightSource) -> ModelFacts {
         let parts = inventory.parts.iter().map(|(part, specs)| {
             let elements = specs.iter().map(|s| s.elements() as u64);
             (*part, elements.sum())
         });
-        Ok(ModelFacts {
+        ModelFacts {
             params: parts.collect(),
             param_bytes: 0,
-            visual_tokens: match &recipe.encoder {
-                Some(_) => recipe.visual_tokens()?,
-                None => 0,
-            },
             projects_in_encode: false,
             nodes: BTreeMap::new(),
             context: 0,
             weights: source.info().clone(),
-        })
+        }
     }
 }
 
-/// Features of one image where the engine keeps them: `(tokens, dim)`.
+/// Features where the engine keeps them: `(inputs, tokens, dim)`.
 pub struct Features {
-    /// Visual tokens.
+    /// Encoder inputs that they are of; 1 where they are one sequence.
+    pub inputs: usize,
+    /// Tokens of each.
     pub tokens: usize,
     /// Feature dimension.
     pub dim: usize,
@@ -261,8 +273,8 @@ impl Features {
             got,
         };
         match images.get(index) {
-            Some(features) if features.tokens == tokens => Ok(features),
-            Some(features) => Err(problem(features.tokens.to_string())),
+            Some(f) if f.inputs == 1 && f.tokens == tokens => Ok(f),
+            Some(f) => Err(problem((f.inputs * f.tokens).to_string())),
             None => Err(problem(format!("{} images", images.len()))),
         }
     }
@@ -284,11 +296,14 @@ pub trait LoadedModel: Send {
     /// Static facts.
     fn facts(&self) -> &ModelFacts;
 
-    /// Runs the vision encoder on one image.
-    fn encode(&mut self, pixels: &Pixels) -> Result<Features>;
+    /// Runs the vision encoder on inputs of one size, all at once.
+    fn encode(&mut self, inputs: &[Pixels]) -> Result<Features>;
 
     /// Projects features into the decoder's embedding space.
     fn project(&mut self, features: &Features) -> Result<Features>;
+
+    /// Makes the projected features of an image's inputs one sequence.
+    fn arrange(&mut self, inputs: &[Features], mix: &Mix) -> Result<Features>;
 
     /// Forgets the context, then runs a prompt whose image segments are filled
     /// from projected `images`; logits `(vocab)` of the last position.
@@ -297,7 +312,7 @@ pub trait LoadedModel: Send {
     /// Appends one token to the context; logits of the position after it.
     fn decode(&mut self, token: u32) -> Result<Vec<f32>>;
 
-    /// Copies features to the host, `tokens * dim` values row by row.
+    /// Copies features to the host, `inputs * tokens * dim` values row by row.
     fn read(&self, features: &Features) -> Result<Vec<f32>>;
 
     /// Waits until the device has finished everything asked of it.

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
+use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take, pooled};
 use crate::params::{ParamKind, ParamSpec};
 
@@ -50,6 +51,15 @@ impl Cost {
     /// Total bytes moved.
     pub fn bytes(&self) -> u64 {
         self.stages.iter().map(|s| s.bytes).sum()
+    }
+
+    /// The costs of running the network `times` times, one run after another.
+    pub fn times(mut self, times: usize) -> Cost {
+        for stage in &mut self.stages {
+            stage.flops *= times as u64;
+            stage.bytes *= times as u64;
+        }
+        self
     }
 
     /// Largest activation peak of any stage, bytes.
@@ -384,6 +394,13 @@ impl Ops for CostOps {
             d: first.channels(),
         };
         Ok(self.op(0, xs, out))
+    }
+
+    fn mix_tokens(&mut self, x: &Shape, mix: &Mix) -> Result<Shape> {
+        let (b, n) = tokens("mix tokens", "", *x)?;
+        mix.check(n)?;
+        let d = x.channels();
+        Ok(self.op(0, &[*x], Shape::Tokens { b, n: mix.len(), d }))
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Shape> {

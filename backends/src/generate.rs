@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::backend::{Features, LoadedModel};
 use crate::error::{Error, Result};
-use crate::image::{ExifPolicy, Pixels, Rgb8, decode};
-use crate::recipe::Recipe;
+use crate::image::{ExifPolicy, Rgb8, decode};
+use crate::mix::Mix;
+use crate::recipe::{Inputs, Recipe};
 use crate::sampling::{Sampler, Sampling};
 use crate::text::{PromptPart, PromptTokens, Stop, StopRule, TextStream, Tokenizer};
 
@@ -53,7 +54,8 @@ impl Phase {
 }
 
 /// Told when a phase has ended. With several images, each image's phases up
-/// to the projection are marked for each.
+/// to the projection are marked for each, and encoding for each batch of an
+/// image's inputs.
 pub trait Marks {
     /// `phase` has ended now.
     fn mark(&mut self, phase: Phase);
@@ -168,12 +170,14 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Turns an image into encoder input, marking both phases.
+    /// Turns one of a prompt's `images` images into encoder inputs, marking both
+    /// phases.
     pub fn preprocess(
         &self,
         image: &ImageInput<'_>,
+        images: usize,
         marks: &mut dyn Marks,
-    ) -> Result<Pixels, PhaseError> {
+    ) -> Result<Inputs, PhaseError> {
         let decoded;
         let rgb = match image {
             ImageInput::Rgb(rgb) => rgb,
@@ -183,42 +187,67 @@ impl Runner<'_> {
             }
         };
         marks.mark(Phase::DecodeImage);
-        let policy = self.recipe.image.as_ref().ok_or_else(|| PhaseError {
-            phase: Phase::Preprocess,
-            source: Box::new(Error::NoPart {
-                model: self.recipe.name.clone(),
-                part: "image policy",
-            }),
-        })?;
-        let side = self.recipe.resolution as u32;
-        let pixels = policy.apply(rgb, side).during(Phase::Preprocess)?;
+        let inputs = self.recipe.prepare(rgb, images).during(Phase::Preprocess)?;
         marks.mark(Phase::Preprocess);
-        Ok(pixels)
+        Ok(inputs)
     }
 
-    /// Encodes one image, marking the phase.
+    /// Encodes the inputs of one image, marking the phase for each batch.
     pub fn encode(
         &mut self,
-        pixels: &Pixels,
+        inputs: &Inputs,
+        marks: &mut dyn Marks,
+    ) -> Result<Vec<Features>, PhaseError> {
+        let mut encoded = Vec::new();
+        for batch in inputs.batches() {
+            encoded.push(self.model.encode(batch).during(Phase::Encode)?);
+            self.model.synchronize().during(Phase::Encode)?;
+            marks.mark(Phase::Encode);
+        }
+        Ok(encoded)
+    }
+
+    /// Projects the features of an image's inputs and makes them one sequence,
+    /// marking the phase; where the engine has done it all there is no mark.
+    pub fn project(
+        &mut self,
+        mut encoded: Vec<Features>,
+        arrangement: Option<&Mix>,
         marks: &mut dyn Marks,
     ) -> Result<Features, PhaseError> {
-        let features = self.model.encode(pixels).during(Phase::Encode)?;
-        self.model.synchronize().during(Phase::Encode)?;
-        marks.mark(Phase::Encode);
+        let done = self.model.facts().projects_in_encode;
+        if !done {
+            for features in &mut encoded {
+                *features = self.model.project(features).during(Phase::Project)?;
+            }
+        }
+        let features = match (arrangement, encoded.pop()) {
+            (None, Some(only)) if encoded.is_empty() => only,
+            (Some(mix), Some(last)) => {
+                encoded.push(last);
+                self.model.arrange(&encoded, mix).during(Phase::Project)?
+            }
+            (_, last) => {
+                return Err(Error::Shape {
+                    op: "project",
+                    name: "image".into(),
+                    expected: "one encoder input, or several and their arrangement".into(),
+                    got: format!("{} inputs", encoded.len() + usize::from(last.is_some())),
+                })
+                .during(Phase::Project);
+            }
+        };
+        if !done || arrangement.is_some() {
+            self.model.synchronize().during(Phase::Project)?;
+            marks.mark(Phase::Project);
+        }
         Ok(features)
     }
 
-    /// Encodes and projects one image, marking both phases; where the engine
-    /// does both at once there is only the first.
-    pub fn see(&mut self, pixels: &Pixels, marks: &mut dyn Marks) -> Result<Features, PhaseError> {
-        let features = self.encode(pixels, marks)?;
-        if self.model.facts().projects_in_encode {
-            return Ok(features);
-        }
-        let projected = self.model.project(&features).during(Phase::Project)?;
-        self.model.synchronize().during(Phase::Project)?;
-        marks.mark(Phase::Project);
-        Ok(projected)
+    /// Encodes and projects one image, marking both phases.
+    pub fn see(&mut self, inputs: &Inputs, marks: &mut dyn Marks) -> Result<Features, PhaseError> {
+        let encoded = self.encode(inputs, marks)?;
+        self.project(encoded, inputs.arrangement.as_ref(), marks)
     }
 
     /// The prompt of a request in tokens, for images of the given sizes.
@@ -248,8 +277,8 @@ impl Runner<'_> {
     ) -> Result<Generation, PhaseError> {
         let mut images = Vec::with_capacity(request.images.len());
         for image in &request.images {
-            let pixels = self.preprocess(image, marks)?;
-            images.push(self.see(&pixels, marks)?);
+            let inputs = self.preprocess(image, request.images.len(), marks)?;
+            images.push(self.see(&inputs, marks)?);
         }
         let visual: Vec<usize> = images.iter().map(|f| f.tokens).collect();
         let prompt = self.tokenize(&request.prompt, &visual)?;

@@ -3,7 +3,7 @@
 //! Networks are written once over a small operation set ([`ops`]); each
 //! interpreter of it gives them another meaning: [`candle`] computes, [`onnx`]
 //! records graphs, which [`onnxruntime`] runs, [`cost`] counts. Around them stand what a model needs besides: recipes ([`recipe`]),
-//! checkpoints ([`checkpoint`]), preprocessing ([`image`]), tokenizers and
+//! checkpoints ([`checkpoint`]), preprocessing ([`image`], and [`anyres`] for images in tiles), tokenizers and
 //! prompts ([`text`]), the hub ([`hub`]). The harness drives it all through
 //! [`backend`] (engines and loaded models) and [`generate`] (requests and
 //! their phases); [`trace`] reports single operations, and [`peak`] does work
@@ -11,6 +11,7 @@
 //!
 //! Not here: data sets, scores, clocks, repetition, statistics, printing.
 
+pub mod anyres;
 pub mod backend;
 pub mod candle;
 pub mod checkpoint;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod generate;
 pub mod hub;
 pub mod image;
+pub mod mix;
 pub mod nets;
 pub mod npy;
 pub mod onnx;

@@ -11,6 +11,7 @@
 //! interpreter's own affair: networks only ever see logical shapes.
 
 use crate::error::{Error, Result};
+use crate::mix::Mix;
 
 /// The logical shape of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,6 +338,9 @@ pub trait Ops {
 
     /// Sequences one after another.
     fn concat_tokens(&mut self, xs: &[Self::V]) -> Result<Self::V>;
+
+    /// Tokens made of tokens: `(b, n, d)` to `(b, mix.len(), d)`.
+    fn mix_tokens(&mut self, x: &Self::V, mix: &Mix) -> Result<Self::V>;
 
     /// Rows of an embedding table, tokens `(1, ids, dim)`.
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Self::V>;

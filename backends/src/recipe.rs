@@ -10,8 +10,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anyres::{self, EncodeTiles, Placement, Tiling};
 use crate::error::{Error, Result};
-use crate::image::ImagePolicy;
+use crate::image::{ImagePolicy, Pixels, Rgb8};
+use crate::mix::Mix;
 use crate::nets::registry::{self, DECODERS, ENCODERS};
 use crate::nets::{DecoderConfig, EncoderConfig, ProjectorConfig, ProjectorKind};
 use crate::text::PromptTemplate;
@@ -157,6 +159,9 @@ pub struct RecipeFile {
     /// How an image becomes the encoder's input; required with an encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImagePolicy>,
+    /// How a large image becomes several inputs (AnyRes); one input if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<Tiling>,
     /// `mlp2x_gelu`, or another depth; absent for a bare encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<String>,
@@ -202,6 +207,8 @@ pub struct Recipe {
     pub resolution: usize,
     /// Image preprocessing.
     pub image: Option<ImagePolicy>,
+    /// Tiling of large images.
+    pub tiles: Option<Tiling>,
     /// Projector.
     pub projector: Option<ProjectorConfig>,
     /// Decoder.
@@ -212,6 +219,25 @@ pub struct Recipe {
     pub image_token: Option<u32>,
     /// Where the weights are.
     pub weights: Weights,
+}
+
+/// An image as the encoder's inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inputs {
+    /// One input, or an overview and tiles.
+    pub pixels: Vec<Pixels>,
+    /// Whether the encoder takes all inputs at once.
+    pub batched: bool,
+    /// How their tokens become one sequence; `None` if they are one already.
+    pub arrangement: Option<Mix>,
+}
+
+impl Inputs {
+    /// The inputs as the encoder takes them.
+    pub fn batches(&self) -> std::slice::Chunks<'_, Pixels> {
+        let size = if self.batched { self.pixels.len() } else { 1 };
+        self.pixels.chunks(size.max(1))
+    }
 }
 
 impl Recipe {
@@ -246,14 +272,14 @@ impl Recipe {
             .visual_tokens(self.resolution, self.resolution)
     }
 
-    /// Visual tokens of one image at the recipe's resolution: what the decoder
-    /// sees, where there is a projector.
-    pub fn visual_tokens(&self) -> Result<usize> {
-        self.visual_tokens_of(self.resolution, self.resolution)
+    /// Visual tokens of one encoder input at the recipe's resolution: those of an
+    /// image, where images are not tiled.
+    pub fn input_tokens(&self) -> Result<usize> {
+        self.input_tokens_of(self.resolution, self.resolution)
     }
 
-    /// Visual tokens of an input of `height` x `width` pixels.
-    pub fn visual_tokens_of(&self, height: usize, width: usize) -> Result<usize> {
+    /// Visual tokens of an encoder input of `height` x `width` pixels.
+    pub fn input_tokens_of(&self, height: usize, width: usize) -> Result<usize> {
         let tokens = self.encoder()?.config.visual_tokens(height, width)?;
         match &self.projector {
             Some(projector) => projector.visual_tokens(tokens),
@@ -261,11 +287,75 @@ impl Recipe {
         }
     }
 
+    /// How a prompt's only image of `width` x `height` pixels is laid out.
+    pub fn place(&self, width: u32, height: u32) -> Placement {
+        match &self.tiles {
+            Some(tiles) => tiles.place(width, height, self.resolution),
+            None => Placement {
+                width,
+                height,
+                grid: None,
+            },
+        }
+    }
+
+    /// How the tokens of an image's inputs become one sequence; `None` if they
+    /// are one already.
+    pub fn arrangement(&self, place: &Placement) -> Result<Option<Mix>> {
+        match (&self.tiles, &self.projector) {
+            (Some(tiles), Some(_)) => tiles.arrange(place, self.input_tokens()?).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Visual tokens of a prompt's only image of `width` x `height` pixels: what
+    /// the decoder sees, where there is a projector.
+    pub fn visual_tokens(&self, width: u32, height: u32) -> Result<usize> {
+        let place = self.place(width, height);
+        Ok(match self.arrangement(&place)? {
+            Some(mix) => mix.len(),
+            None => place.inputs() * self.input_tokens()?,
+        })
+    }
+
+    /// The encoder inputs of one of a prompt's `images` images.
+    pub fn prepare(&self, image: &Rgb8, images: usize) -> Result<Inputs> {
+        let policy = self.image.as_ref().ok_or_else(|| self.no("image policy"))?;
+        let side = self.resolution as u32;
+        let mut place = self.place(image.width(), image.height());
+        let tiles = self.tiles.as_ref();
+        if images > 1 && tiles.is_some_and(|tiles| tiles.single_image_only) {
+            place.grid = None;
+        }
+        let pixels = match place.grid {
+            Some(grid) => anyres::inputs(policy, image, grid, self.resolution)?,
+            None => vec![policy.apply(image, side)?],
+        };
+        Ok(Inputs {
+            pixels,
+            batched: tiles.is_some_and(|tiles| tiles.encode == EncodeTiles::Batched),
+            arrangement: self.arrangement(&place)?,
+        })
+    }
+
     /// The same recipe at another input side, if the encoder admits it.
     pub fn at_resolution(mut self, side: usize) -> Result<Recipe> {
         self.resolution = side;
-        self.visual_tokens()?;
+        self.check_vision()?;
         Ok(self)
+    }
+
+    /// Errors unless the encoder admits the resolution and its features fit what
+    /// comes after it.
+    pub(crate) fn check_vision(&self) -> Result<()> {
+        let tokens = self.input_tokens()?;
+        let Some(tiles) = &self.tiles else {
+            return Ok(());
+        };
+        tiles.check()?;
+        let side = self.resolution as u32;
+        let whole = tiles.place(side, side, self.resolution);
+        tiles.arrange(&whole, tokens).map(|_| ())
     }
 
     /// Resolves a recipe file. Relative weight folders are taken from the
@@ -300,11 +390,15 @@ impl Recipe {
         if encoder.is_some() && file.image.is_none() {
             return Err(missing("image", "is required when there is an encoder"));
         }
+        if encoder.is_none() && file.tiles.is_some() {
+            return Err(missing("encoder", "is required when there are `tiles`"));
+        }
         let projector = match (&file.projector, &encoder, &decoder) {
             (Some(kind), Some((encoder, _)), Some(decoder)) => Some(ProjectorConfig {
                 d_in: encoder.config.feature_dim(),
                 d_out: decoder.config.hidden,
                 kind: projector_kind(kind)?,
+                newline: file.tiles.as_ref().is_some_and(Tiling::newline),
             }),
             (None, Some(_), Some(_)) => {
                 return Err(missing(
@@ -330,6 +424,7 @@ impl Recipe {
             },
             encoder: encoder.map(|(e, _)| e),
             image: file.image.clone(),
+            tiles: file.tiles.clone(),
             projector,
             decoder,
             prompt,
@@ -340,7 +435,7 @@ impl Recipe {
             return Err(missing("encoder", "or `decoder` must be given"));
         }
         if recipe.encoder.is_some() {
-            recipe.visual_tokens()?;
+            recipe.check_vision()?;
         }
         Ok(recipe)
     }

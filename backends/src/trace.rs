@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::cost::CostOps;
 use crate::error::Result;
+use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
 
 /// The stage of operations before a network names its first one.
@@ -58,6 +59,8 @@ pub enum OpKind {
     TakeTokens,
     /// Sequences one after another.
     ConcatTokens,
+    /// Tokens made of tokens.
+    MixTokens,
     /// Rows of an embedding table.
     Embed,
     /// Rotary embedding.
@@ -92,6 +95,7 @@ impl fmt::Display for OpKind {
             OpKind::AddPositions => "add positions",
             OpKind::TakeTokens => "take tokens",
             OpKind::ConcatTokens => "concat tokens",
+            OpKind::MixTokens => "mix tokens",
             OpKind::Embed => "embed",
             OpKind::Rotary => "rotary",
             OpKind::Attention => "attention",
@@ -323,6 +327,11 @@ impl<O: Ops> Ops for Traced<'_, O> {
         self.op(OpKind::ConcatTokens, "", &inputs, count, |o| {
             o.concat_tokens(xs)
         })
+    }
+
+    fn mix_tokens(&mut self, x: &O::V, mix: &Mix) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.mix_tokens(&s[0], mix);
+        self.op(OpKind::MixTokens, "", &[x], count, |o| o.mix_tokens(x, mix))
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<O::V> {

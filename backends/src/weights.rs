@@ -10,6 +10,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 
+use crate::anyres::{EncodeTiles, Placement};
 use crate::cost::{Cost, CostOps};
 use crate::error::Result;
 use crate::nets::{decoder, projector};
@@ -142,11 +143,15 @@ impl Inventory {
     pub fn of(recipe: &Recipe) -> Result<Inventory> {
         let mut parts = Vec::new();
         if recipe.encoder.is_some() {
-            let (_, params) = encoder_cost(recipe, recipe.resolution, 4)?;
+            let (_, params) = encoder_cost(recipe, recipe.resolution, 1, 4)?;
             parts.push((Part::Vision, params));
         }
         if recipe.projector.is_some() {
-            parts.push((Part::Projector, projector_cost(recipe, 4)?.1));
+            let side = recipe.resolution as u32;
+            parts.push((
+                Part::Projector,
+                projector_cost(recipe, &recipe.place(side, side), 4)?.1,
+            ));
         }
         if recipe.decoder.is_some() {
             parts.push((Part::Decoder, decoder_cost(recipe, 1, 0, 4)?.1));
@@ -162,33 +167,47 @@ impl Inventory {
     }
 }
 
-/// Cost and inventory of the vision encoder at a square input of `side` pixels.
+/// Cost and inventory of the vision encoder on `inputs` square inputs of `side`
+/// pixels, run as the recipe does.
 pub fn encoder_cost(
     recipe: &Recipe,
     side: usize,
+    inputs: usize,
     element_bytes: usize,
 ) -> Result<(Cost, Vec<ParamSpec>)> {
     let mut ops = CostOps::new(element_bytes, 0);
+    let tiles = recipe.tiles.as_ref();
+    let batched = tiles.is_some_and(|tiles| tiles.encode == EncodeTiles::Batched);
+    let (batch, runs) = if batched { (inputs, 1) } else { (1, inputs) };
     let pixels = Shape::Map {
-        b: 1,
+        b: batch,
         c: 3,
         h: side,
         w: side,
     };
     recipe.encoder()?.config.forward(&mut ops, &pixels)?;
-    Ok(ops.finish())
+    let (cost, params) = ops.finish();
+    Ok((cost.times(runs), params))
 }
 
 /// Cost and inventory of the projector for the features of one image.
-pub fn projector_cost(recipe: &Recipe, element_bytes: usize) -> Result<(Cost, Vec<ParamSpec>)> {
+pub fn projector_cost(
+    recipe: &Recipe,
+    place: &Placement,
+    element_bytes: usize,
+) -> Result<(Cost, Vec<ParamSpec>)> {
     let mut ops = CostOps::new(element_bytes, 0);
     let c = recipe.projector()?;
     let x = Shape::Tokens {
-        b: 1,
+        b: place.inputs(),
         n: recipe.encoder_tokens()?,
         d: c.d_in,
     };
-    projector::forward(&mut ops, c, &x)?;
+    let y = projector::forward(&mut ops, c, &x)?;
+    if let Some(mix) = recipe.arrangement(place)? {
+        let (n, d) = (y.rows(), y.channels());
+        projector::arrange(&mut ops, c, &Shape::Tokens { b: 1, n, d }, &mix)?;
+    }
     Ok(ops.finish())
 }
 

@@ -10,9 +10,12 @@ use super::kernels::rotary::RotaryTable;
 use super::kernels::simd::Level;
 use super::ops::{CandleOps, DecoderState, KvCache};
 use super::store::Params;
-use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts, prompt_positions, within};
+use crate::backend::{
+    Features, LoadOptions, LoadedModel, ModelFacts, input_sides, prompt_positions, within,
+};
 use crate::error::Result;
 use crate::image::Pixels;
+use crate::mix::Mix;
 use crate::nets::{DecoderConfig, decoder, projector};
 use crate::ops::Ops;
 use crate::recipe::Recipe;
@@ -86,7 +89,7 @@ impl CandleModel {
         let facts = ModelFacts {
             param_bytes: loaded.iter().map(|(_, p)| p.bytes()).sum(),
             context: decoder.as_ref().map_or(0, |d| d.cache.capacity()),
-            ..ModelFacts::of(recipe, inventory, source)?
+            ..ModelFacts::of(inventory, source)
         };
         Ok(CandleModel {
             recipe: recipe.clone(),
@@ -103,8 +106,9 @@ impl CandleModel {
     }
 
     fn features(&self, t: Tensor) -> Result<Features> {
-        let (_, tokens, dim) = t.dims3()?;
+        let (inputs, tokens, dim) = t.dims3()?;
         Ok(Features {
+            inputs,
             tokens,
             dim,
             value: Box::new(t),
@@ -117,11 +121,20 @@ fn tensor(f: &Features) -> Result<&Tensor> {
     f.value("candle")
 }
 
-/// Pixels `(channels, height, width)` as a channels-last map of batch 1.
-fn upload(pixels: &Pixels, dtype: DType, device: &Device) -> Result<Tensor> {
-    let shape = (1, pixels.channels, pixels.height, pixels.width);
-    let t = Tensor::from_slice(&pixels.data, shape, device)?;
-    Ok(t.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?)
+/// Pixels `(channels, height, width)` as a channels-last map, an input each.
+fn upload(inputs: &[Pixels], dtype: DType, device: &Device) -> Result<Tensor> {
+    let map = |pixels: &Pixels| -> Result<Tensor> {
+        let shape = (1, pixels.channels, pixels.height, pixels.width);
+        let t = Tensor::from_slice(&pixels.data, shape, device)?;
+        Ok(t.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?)
+    };
+    match inputs {
+        [one] => map(one),
+        several => {
+            let maps = several.iter().map(map).collect::<Result<Vec<_>>>()?;
+            Ok(Tensor::cat(&maps, 0)?)
+        }
+    }
 }
 
 /// What operations on `dtype` are counted with, after `past` positions.
@@ -157,11 +170,12 @@ impl LoadedModel for CandleModel {
         &self.facts
     }
 
-    fn encode(&mut self, pixels: &Pixels) -> Result<Features> {
+    fn encode(&mut self, inputs: &[Pixels]) -> Result<Features> {
         let encoder = self.recipe.encoder()?;
+        input_sides(&self.recipe, inputs)?;
         let watch = self.observer.as_deref_mut();
         let features = self.pool.install(|| -> Result<Tensor> {
-            let x = upload(pixels, self.dtype, &self.device)?;
+            let x = upload(inputs, self.dtype, &self.device)?;
             let ops = CandleOps::new(&self.vision);
             let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
             encoder.config.forward(&mut ops, &x)
@@ -176,6 +190,20 @@ impl LoadedModel for CandleModel {
         let y = self.pool.install(|| {
             let ops = CandleOps::new(&self.projector);
             projector::forward(&mut Traced::new(ops, watch, meter(self.dtype, 0)), c, x)
+        })?;
+        self.features(y)
+    }
+
+    fn arrange(&mut self, inputs: &[Features], mix: &Mix) -> Result<Features> {
+        let c = self.recipe.projector()?;
+        let rows = |f: &Features| Ok(tensor(f)?.reshape((1, f.inputs * f.tokens, f.dim))?);
+        let rows = inputs.iter().map(rows).collect::<Result<Vec<_>>>()?;
+        let watch = self.observer.as_deref_mut();
+        let y = self.pool.install(|| {
+            let ops = CandleOps::new(&self.projector);
+            let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
+            let x = ops.concat_tokens(&rows)?;
+            projector::arrange(&mut ops, c, &x, mix)
         })?;
         self.features(y)
     }

@@ -3,7 +3,7 @@
 //! Maps are stored `(batch, height, width, channels)`, tokens
 //! `(batch, tokens, dim)`, so the step between them is a reshape.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::custom::{
     AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp, MlpOp,
@@ -13,6 +13,7 @@ use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
 use super::store::{Matrix, Params};
 use crate::error::{Error, Result};
+use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take, pooled};
 
 /// Keys and values of every layer, allocated once.
@@ -28,7 +29,7 @@ impl KvCache {
         layers: usize,
         capacity: usize,
         kv_width: usize,
-        dtype: candle_core::DType,
+        dtype: DType,
         device: &candle_core::Device,
     ) -> Result<KvCache> {
         let layers = (0..layers)
@@ -236,7 +237,7 @@ impl Ops for CandleOps<'_> {
     fn average_pool(&mut self, x: &Tensor, side: usize) -> Result<Tensor> {
         let (b, h, w, c) = x.dims4()?;
         let (down, across) = pooled(h, w, side)?;
-        let squares = x.to_dtype(candle_core::DType::F32)?;
+        let squares = x.to_dtype(DType::F32)?;
         let squares = squares.reshape(&[b, down, side, across, side, c][..])?;
         Ok(squares.mean((2, 4))?.to_dtype(x.dtype())?)
     }
@@ -276,6 +277,16 @@ impl Ops for CandleOps<'_> {
 
     fn concat_tokens(&mut self, xs: &[Tensor]) -> Result<Tensor> {
         Ok(Tensor::cat(xs, 1)?)
+    }
+
+    fn mix_tokens(&mut self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
+        let (b, n, d) = x.dims3()?;
+        mix.check(n)?;
+        // Weights of taps are not the network's, and sums are in f32 like all of ours.
+        let tokens: Vec<f32> = x.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        let mixed = tokens.chunks(n * d).flat_map(|one| mix.apply(one, d));
+        let mixed = Tensor::from_vec(mixed.collect(), (b, mix.len(), d), x.device())?;
+        Ok(mixed.to_dtype(x.dtype())?)
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Tensor> {

@@ -107,7 +107,9 @@ impl<'a> Checks<'a> {
                 }
                 continue;
             }
-            let needless = listed(layout.unneeded, key)
+            // A recipe that lays tokens out flat leaves it aside.
+            let needless = key == layout.newline
+                || listed(layout.unneeded, key)
                 || match layout.part_of(key) {
                     None => false,
                     Some((part, _)) if !has(part) => true,

@@ -9,6 +9,7 @@ use super::fold::{Branch, Kernel};
 use super::layout::{Form, Layout, Numbers, Pieces, Place, Row, ScaleBranch, Skip, Split};
 use super::{CheckpointError, WeightFiles, positions};
 use crate::nets::fastvit::{AttentionNorm, Mixer};
+use crate::nets::projector::NEWLINE;
 use crate::nets::{EncoderConfig, FastVitConfig, VitConfig};
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
@@ -110,6 +111,7 @@ struct PartPlanner<'a> {
     part: Part,
     recipe: &'a Recipe,
     head: &'static str,
+    newline: &'static str,
     place: Option<Place>,
     fastvit: Option<&'a FastVitConfig>,
     vit: Option<&'a VitConfig>,
@@ -150,6 +152,7 @@ impl<'a> PartPlanner<'a> {
             part,
             recipe,
             head: layout.head,
+            newline: layout.newline,
             place,
             fastvit,
             vit,
@@ -168,6 +171,10 @@ impl<'a> PartPlanner<'a> {
         };
         if self.part == Part::Decoder && module == "head" {
             return Some(self.module(checks, spec, leaf, self.head));
+        }
+        if self.part == Part::Projector && module == NEWLINE && !self.newline.is_empty() {
+            checks.need(self.part, spec, self.newline, &spec.shape);
+            return Some(Plan::Borrow(self.newline.to_owned()));
         }
         let place = self.place;
         let found = place.and_then(|place| {

@@ -87,7 +87,7 @@ impl Rgb8 {
     }
 
     /// The row `y`, counted from the top.
-    pub(super) fn row(&self, y: usize) -> &[u8] {
+    pub(crate) fn row(&self, y: usize) -> &[u8] {
         let stride = 3 * self.width as usize;
         &self.data[y * stride..(y + 1) * stride]
     }

@@ -4,8 +4,8 @@
 //! The side is an argument and not a field, because resolution is an axis of the experiments.
 //! Geometry follows the code that each model was trained or published with, down to which way
 //! halves are rounded: transformers' `CLIPImageProcessor`, LLaVA's `expand2square`, torchvision's
-//! transforms for MobileCLIP. Tiling into several squares (AnyRes) composes this with crops of the
-//! image and does not live here.
+//! transforms for MobileCLIP. Tiling into several squares ([`crate::anyres`]) composes this with crops
+//! of the image.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -230,7 +230,8 @@ impl ImagePolicy {
         }
     }
 
-    fn resample(&self) -> Resample {
+    /// How the policy resizes.
+    pub(crate) fn resample(&self) -> Resample {
         Resample {
             filter: self.interpolation,
             order: self.pass_order,
@@ -253,7 +254,7 @@ impl ImagePolicy {
         if (columns.len, rows.len) == (side, side) {
             return Ok(kept);
         }
-        place(&kept, side, columns.to, rows.to, [0; 3])
+        place(&kept, (side, side), columns.to, rows.to, [0; 3])
     }
 
     /// Which part of an axis of `size` pixels a crop of `side` keeps, and where it lands.
@@ -344,19 +345,20 @@ fn pad_to_square(image: &Rgb8, colour: [u8; 3]) -> Result<Rgb8, ImageError> {
     if width == height {
         return Ok(image.clone());
     }
-    place(image, side, (side - width) / 2, (side - height) / 2, colour)
+    let (left, top) = ((side - width) / 2, (side - height) / 2);
+    place(image, (side, side), left, top, colour)
 }
 
-/// `image` on a square of `colour`, at the given offset, where it must fit.
-fn place(
+/// `image` on a canvas of `colour`, at the given offset, where it must fit.
+pub(crate) fn place(
     image: &Rgb8,
-    side: u32,
+    (width, height): (u32, u32),
     left: u32,
     top: u32,
     colour: [u8; 3],
 ) -> Result<Rgb8, ImageError> {
-    let stride = 3 * side as usize;
-    let mut data = colour.repeat(side as usize * side as usize);
+    let stride = 3 * width as usize;
+    let mut data = colour.repeat(width as usize * height as usize);
     let rows = data
         .chunks_exact_mut(stride)
         .skip(top as usize)
@@ -365,5 +367,5 @@ fn place(
         let source = image.row(y);
         out[3 * left as usize..][..source.len()].copy_from_slice(source);
     }
-    Rgb8::new(side, side, data)
+    Rgb8::new(width, height, data)
 }

@@ -1,10 +1,14 @@
 //! Projectors: visual features to the decoder's embedding space.
 
 use crate::error::{Error, Result};
+use crate::mix::Mix;
 use crate::ops::{Act, Depthwise, Linear, Ops, Shape};
 
 /// Tokens along each side that MobileVLM's projector makes.
 const LDP_SIDE: usize = 12;
+
+/// Canonical name of the vector that ends rows of visual tokens.
+pub const NEWLINE: &str = "newline";
 
 /// Which projector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,9 @@ pub struct ProjectorConfig {
     pub d_out: usize,
     /// Which one.
     pub kind: ProjectorKind,
+    /// Whether there is a learned vector (`image_newline`) that ends the rows of
+    /// an image's tokens.
+    pub newline: bool,
 }
 
 impl ProjectorConfig {
@@ -88,6 +95,20 @@ pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V>
     match (c.kind, o.shape(&x)) {
         (ProjectorKind::Ldpv2, Shape::Tokens { n, .. }) => pool(o, c.d_out, ldp_grid(n)?, &x),
         _ => Ok(x),
+    }
+}
+
+/// The visual tokens `(1, n, d_out)` of an image's inputs, one input after
+/// another, as one sequence `(1, m, d_out)`. With a newline it is token 0 of
+/// what is mixed.
+pub fn arrange<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V, mix: &Mix) -> Result<O::V> {
+    o.stage("arrange");
+    match c.newline {
+        true => {
+            let x = o.prepend_token(x, NEWLINE)?;
+            o.mix_tokens(&x, mix)
+        }
+        false => o.mix_tokens(x, mix),
     }
 }
 

@@ -15,6 +15,7 @@ use super::proto::Scalar;
 use crate::backend::Precision;
 use crate::cost::CostOps;
 use crate::error::{Error, Result};
+use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
 use crate::params::ParamSpec;
 use crate::weights::Part;
@@ -422,6 +423,36 @@ impl Ops for OnnxOps<'_> {
         let shape = self.shapes.concat_tokens(&shapes)?;
         let names: Vec<&str> = xs.iter().map(|x| x.name.as_str()).collect();
         let name = self.node("Concat", &names, &[("axis", Attr::Int(1))]);
+        Ok(Value::new(name, shape, Form::Tokens))
+    }
+
+    fn mix_tokens(&mut self, x: &Value, mix: &Mix) -> Result<Value> {
+        let shape = self.shapes.mix_tokens(&x.shape, mix)?;
+        // Every token has as many taps; those that are missing weigh nothing.
+        let (tokens, widest) = (mix.len(), mix.widest().max(1));
+        let taps = (0..tokens).flat_map(|i| {
+            let taps = mix.taps(i).iter().copied();
+            taps.chain(std::iter::repeat((0, 0.0))).take(widest)
+        });
+        let (sources, weights): (Vec<i64>, Vec<f32>) = taps
+            .map(|(source, weight)| (i64::from(source), weight))
+            .unzip();
+        let sources = self.graph.ints(&sources);
+        let axis = [("axis", Attr::Int(1))];
+        let mut name = self.node("Gather", &[&x.name, &sources], &axis);
+        if weights.iter().any(|weight| *weight != 1.0) {
+            let what = format!("weights{weights:?}");
+            let weights = self.graph.matrix(&what, [tokens * widest, 1], &weights);
+            name = self.node("Mul", &[&name, &weights], &[]);
+        }
+        if widest > 1 {
+            let dims = [0, tokens as i64, widest as i64, shape.channels() as i64];
+            let dims = self.graph.ints(&dims);
+            let apart = self.node("Reshape", &[&name, &dims], &[]);
+            let axis = self.graph.ints(&[2]);
+            let keep = [("keepdims", Attr::Int(0))];
+            name = self.node("ReduceSum", &[&apart, &axis], &keep);
+        }
         Ok(Value::new(name, shape, Form::Tokens))
     }
 

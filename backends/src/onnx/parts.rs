@@ -104,7 +104,7 @@ pub fn vision(
     }
     let tokens = match free {
         true => Axis::Free("image_tokens"),
-        false if projected => Axis::Fixed(recipe.visual_tokens()?),
+        false if projected => Axis::Fixed(recipe.input_tokens()?),
         false => Axis::Fixed(recipe.encoder_tokens()?),
     };
     let axes = [BATCH, tokens, Axis::Fixed(width)];
@@ -116,7 +116,7 @@ pub fn vision(
 pub fn projector(recipe: &Recipe, inventory: &Inventory, target: Target) -> Result<GraphBuilder> {
     let c = recipe.projector()?;
     let mut graph = GraphBuilder::new("projector", target);
-    let (from, to) = (recipe.encoder_tokens()?, recipe.visual_tokens()?);
+    let (from, to) = (recipe.encoder_tokens()?, recipe.input_tokens()?);
     let axes = |tokens, width| match c.pools() {
         true => [BATCH, Axis::Fixed(tokens), Axis::Fixed(width)],
         false => [BATCH, Axis::Free("image_tokens"), Axis::Fixed(width)],

@@ -11,14 +11,18 @@ use ort::value::DynValue;
 
 use super::graph::{Floats, Graph};
 use super::session::Loader;
-use crate::backend::{Features, LoadOptions, LoadedModel, ModelFacts, prompt_positions, within};
+use crate::backend::{
+    Features, LoadOptions, LoadedModel, ModelFacts, input_sides, prompt_positions, within,
+};
 use crate::error::{Error, Result};
 use crate::image::Pixels;
+use crate::mix::Mix;
 use crate::nets::DecoderConfig;
+use crate::nets::projector::NEWLINE;
 use crate::onnx::{self, GraphBuilder, Storage, Target, parts::cache_names};
 use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
-use crate::weights::{Inventory, WeightSource};
+use crate::weights::{Inventory, Part, WeightSource};
 
 /// Names of the graphs, in files and messages.
 const VISION: &str = "vision_encoder";
@@ -33,6 +37,9 @@ pub struct OnnxRuntimeModel {
     vision: Option<Graph>,
     /// `None` as well where the encoder's graph has it inside.
     projector: Option<Graph>,
+    /// The vector that ends rows of visual tokens. Between graphs, features are
+    /// on the host, where they are put in order as well.
+    newline: Option<Vec<f32>>,
     decoder: Option<Decoder>,
 }
 
@@ -145,6 +152,10 @@ impl OnnxRuntimeModel {
                 &["image_features"],
             )?);
         }
+        let newline = (inventory.iter())
+            .find(|(part, spec)| *part == Part::Projector && spec.name == NEWLINE)
+            .map(|(part, spec)| source.get(part, spec).map(|t| t.data.to_f32().into_owned()))
+            .transpose()?;
         let mut decoder = None;
         if let Some(d) = &recipe.decoder {
             let context = options.positions(&d.config)?;
@@ -153,7 +164,7 @@ impl OnnxRuntimeModel {
             let forward = write(DECODER, onnx::decoder(recipe, inventory, target)?)?;
             decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
         }
-        let mut facts = facts(recipe, inventory, source, decoder.as_ref(), loader)?;
+        let mut facts = facts(inventory, source, decoder.as_ref(), loader);
         let parameters: u64 = facts.params.iter().map(|(_, n)| n).sum();
         facts.param_bytes = parameters * loader.precision.bytes() as u64;
         Ok(OnnxRuntimeModel {
@@ -161,6 +172,7 @@ impl OnnxRuntimeModel {
             facts,
             vision,
             projector,
+            newline,
             decoder,
         })
     }
@@ -201,7 +213,7 @@ impl OnnxRuntimeModel {
             decoder = Some(loader.decoder(&embed, &forward, &d.config, context)?);
             bytes += file_bytes(&embed) + file_bytes(&forward);
         }
-        let mut facts = facts(recipe, inventory, source, decoder.as_ref(), loader)?;
+        let mut facts = facts(inventory, source, decoder.as_ref(), loader);
         facts.param_bytes = bytes;
         facts.projects_in_encode = recipe.projector.is_some();
         Ok(OnnxRuntimeModel {
@@ -209,6 +221,7 @@ impl OnnxRuntimeModel {
             facts,
             vision,
             projector: None,
+            newline: None,
             decoder,
         })
     }
@@ -216,17 +229,16 @@ impl OnnxRuntimeModel {
 
 /// What holds of a model whoever made its graphs.
 fn facts(
-    recipe: &Recipe,
     inventory: &Inventory,
     source: &dyn WeightSource,
     decoder: Option<&Decoder>,
     loader: &Loader<'_>,
-) -> Result<ModelFacts> {
-    Ok(ModelFacts {
+) -> ModelFacts {
+    ModelFacts {
         nodes: loader.nodes.borrow().clone(),
         context: decoder.map_or(0, |d| d.context),
-        ..ModelFacts::of(recipe, inventory, source)?
-    })
+        ..ModelFacts::of(inventory, source)
+    }
 }
 
 /// Names of the graphs in a folder.
@@ -243,18 +255,21 @@ fn rows(f: &Features) -> Result<&Vec<f32>> {
     f.value("onnxruntime")
 }
 
-/// An output `(1, tokens, dim)` as features.
+/// An output `(inputs, tokens, dim)` as features.
 fn features(what: &str, (shape, rows): Floats) -> Result<Features> {
+    let of = |inputs, tokens, dim, rows| Features {
+        inputs,
+        tokens,
+        dim,
+        value: Box::new(rows),
+    };
     match shape[..] {
-        [1, tokens, dim] | [tokens, dim] => Ok(Features {
-            tokens,
-            dim,
-            value: Box::new(rows),
-        }),
+        [inputs, tokens, dim] => Ok(of(inputs, tokens, dim, rows)),
+        [tokens, dim] => Ok(of(1, tokens, dim, rows)),
         _ => Err(Error::Shape {
             op: "features",
             name: what.into(),
-            expected: "(1, tokens, dim)".into(),
+            expected: "(inputs, tokens, dim)".into(),
             got: format!("{shape:?}"),
         }),
     }
@@ -320,12 +335,19 @@ impl LoadedModel for OnnxRuntimeModel {
         &self.facts
     }
 
-    fn encode(&mut self, pixels: &Pixels) -> Result<Features> {
-        let encoder = self.recipe.encoder()?;
-        encoder.config.visual_tokens(pixels.height, pixels.width)?;
+    fn encode(&mut self, inputs: &[Pixels]) -> Result<Features> {
+        let (height, width) = input_sides(&self.recipe, inputs)?;
         let graph = self.vision.as_mut().expect("a recipe's encoder is loaded");
-        let shape = [1, pixels.channels, pixels.height, pixels.width];
-        let input = graph.floats("pixel_values", &shape, &pixels.data)?;
+        let together: Vec<f32>;
+        let data = match inputs {
+            [one] => &one.data,
+            several => {
+                together = several.iter().flat_map(|p| &p.data).copied().collect();
+                &together
+            }
+        };
+        let shape = [inputs.len(), inputs[0].channels, height, width];
+        let input = graph.floats("pixel_values", &shape, data)?;
         features(VISION, run_one(graph, input, "image_features")?)
     }
 
@@ -339,9 +361,35 @@ impl LoadedModel for OnnxRuntimeModel {
                 ..*input
             });
         };
-        let shape = [1, input.tokens, input.dim];
+        let shape = [input.inputs, input.tokens, input.dim];
         let input = graph.floats("features", &shape, rows)?;
         features(PROJECTOR, run_one(graph, input, "image_features")?)
+    }
+
+    fn arrange(&mut self, inputs: &[Features], mix: &Mix) -> Result<Features> {
+        let c = self.recipe.projector()?;
+        let mut tokens = match (c.newline, &self.newline) {
+            (true, Some(newline)) => newline.clone(),
+            (true, None) => {
+                return Err(Error::Unavailable {
+                    what: "the rows of an image in tiles".into(),
+                    why: "graphs do not hold the vector that ends them (image_newline); \
+                          use a checkpoint with weights"
+                        .into(),
+                });
+            }
+            (false, _) => Vec::new(),
+        };
+        for features in inputs {
+            tokens.extend(rows(features)?);
+        }
+        mix.check(tokens.len() / c.d_out)?;
+        Ok(Features {
+            inputs: 1,
+            tokens: mix.len(),
+            dim: c.d_out,
+            value: Box::new(mix.apply(&tokens, c.d_out)),
+        })
     }
 
     fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>> {

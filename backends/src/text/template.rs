@@ -40,6 +40,16 @@ struct BuiltIn(&'static str, &'static str, &'static str, bool, &'static str);
 
 /// The built-in templates, sorted by name.
 const BUILT_IN: &[BuiltIn] = &[
+    // Llama 3's with LLaVA-NeXT's system prompt.
+    BuiltIn(
+        "llava_llama_3",
+        "<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. You are able \
+         to understand the visual content that the user provides, and assist the user with a variety of tasks using \
+         natural language.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        true,
+        "<|eot_id|>",
+    ),
     // Nothing around the turn, for base models and for prompts that arrive complete.
     BuiltIn("plain", "", "", false, ""),
     // ChatML with Qwen2's system prompt: FastVLM and LLaVA-OneVision.
@@ -62,7 +72,7 @@ const BUILT_IN: &[BuiltIn] = &[
 ];
 
 impl PromptTemplate {
-    /// The built-in template of this name: `plain`, `qwen_2` or `vicuna_v1`.
+    /// The built-in template of this name; see [`Self::names`].
     pub fn named(name: &str) -> Result<Self, TextError> {
         let found = BUILT_IN.iter().find(|built_in| built_in.0 == name);
         let Some(&BuiltIn(name, prefix, suffix, bos, stop)) = found else {

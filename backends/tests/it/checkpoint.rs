@@ -157,7 +157,7 @@ fn fastvlm_configs_become_recipes() {
     );
     assert!(!decoder.tied, "the file's own head wins over the config");
     assert!(decoder.qkv_bias);
-    assert_eq!((apple.resolution, apple.visual_tokens().unwrap()), (128, 4));
+    assert_eq!((apple.resolution, apple.input_tokens().unwrap()), (128, 4));
     assert_eq!(apple.prompt.name, "qwen_2");
     assert_eq!(apple.image_token, Some(151));
     assert_eq!(apple.image, Some(ImagePolicy::fastvlm_pad()));
@@ -189,7 +189,7 @@ fn llava_and_bare_configs_become_recipes() {
     let mobile = recipe_from_folder(&fixture("mobilevlm/mobilevlm")).unwrap();
     assert_eq!(mobile.projector().unwrap().kind, ProjectorKind::Ldpv2);
     assert_eq!(mobile.encoder_tokens().unwrap(), 24 * 24);
-    assert_eq!(mobile.visual_tokens().unwrap(), 12 * 12);
+    assert_eq!(mobile.input_tokens().unwrap(), 12 * 12);
     // A grid of 20 cannot be pooled to 12.
     let e = mobile.clone().at_resolution(80).unwrap_err().to_string();
     assert!(e.contains("multiple of 12"), "{e}");
@@ -197,7 +197,7 @@ fn llava_and_bare_configs_become_recipes() {
     let siglip = recipe_from_folder(&fixture("siglip/siglip")).unwrap();
     assert_eq!(siglip.image, Some(ImagePolicy::siglip()));
     // The last 4 of 60 pixels do not fill a patch of 14.
-    assert_eq!(siglip.visual_tokens().unwrap(), 16);
+    assert_eq!(siglip.input_tokens().unwrap(), 16);
     let EncoderConfig::Vit(vit) = &siglip.encoder().unwrap().config else {
         panic!("a ViT")
     };
@@ -207,8 +207,8 @@ fn llava_and_bare_configs_become_recipes() {
     assert_eq!(convnext.image, Some(ImagePolicy::dinov2()));
     // The last 6 of 70 pixels do not fill a position.
     let smaller = convnext.clone().at_resolution(70).unwrap();
-    assert_eq!(convnext.visual_tokens().unwrap(), 9);
-    assert_eq!(smaller.visual_tokens().unwrap(), 4);
+    assert_eq!(convnext.input_tokens().unwrap(), 9);
+    assert_eq!(smaller.input_tokens().unwrap(), 4);
 
     let dinov2 = recipe_from_folder(&fixture("dinov2/transformers")).unwrap();
     // 56 of 64 pixels, as 224 of 256.
@@ -222,5 +222,5 @@ fn llava_and_bare_configs_become_recipes() {
     let timm = recipe_from_folder(&fixture("mci0/timm-train")).unwrap();
     let policy = timm.image.as_ref().unwrap();
     assert_eq!(policy.crop_fraction, 0.95);
-    assert_eq!((timm.resolution, timm.visual_tokens().unwrap()), (64, 4));
+    assert_eq!((timm.resolution, timm.input_tokens().unwrap()), (64, 4));
 }

@@ -73,7 +73,7 @@ fn an_image_changes_the_answer_and_its_rows_have_the_decoders_width() {
         let hidden = recipe.decoder.as_ref().unwrap().config.hidden;
         let mut answers = Vec::new();
         for side in [64, 100] {
-            let encoded = model.encode(&pixels(side)).unwrap();
+            let encoded = model.encode(&[pixels(side)]).unwrap();
             let tokens = recipe.encoder().unwrap().config.visual_tokens(side, side);
             assert_eq!(encoded.tokens, tokens.unwrap(), "{engine:?}");
             let projected = model.project(&encoded).unwrap();
@@ -108,12 +108,13 @@ fn what_does_not_fit_is_an_error_that_says_so() {
         let prompt = PromptTokens::from_input_ids(&[1, -200], None, &[4]).unwrap();
         let missing = error(model.prefill(&prompt, &[]));
         assert!(missing.contains("image 0"), "{missing}");
-        let image = model.encode(&pixels(100)).unwrap();
+        let image = model.encode(&[pixels(100)]).unwrap();
         let image = model.project(&image).unwrap();
         let wrong = PromptTokens::from_input_ids(&[1, -200], None, &[image.tokens + 1]).unwrap();
         let wrong = error(model.prefill(&wrong, &[image]));
         assert!(wrong.contains("visual tokens"), "{wrong}");
         let foreign = Features {
+            inputs: 1,
             tokens: 1,
             dim: 1,
             value: Box::new("no engine's"),
@@ -129,7 +130,7 @@ fn a_part_that_the_recipe_lacks_is_named() {
     recipe.projector = None;
     for engine in engines() {
         let mut model = load(&recipe, &SeededSource::new(7), Precision::F32, engine);
-        let encoded = model.encode(&pixels(64)).unwrap();
+        let encoded = model.encode(&[pixels(64)]).unwrap();
         assert!(matches!(model.project(&encoded), Err(Error::NoPart { .. })));
         let answer = model.prefill(&text(&[1]), &[]);
         assert!(matches!(answer, Err(Error::NoPart { .. })), "{engine:?}");
@@ -144,7 +145,7 @@ fn half_precision_is_near_and_not_the_same() {
     let recipe = recipe_from_folder(&fixture("fastvlm/fast_vlm")).unwrap();
     let run = |engine, precision| {
         let mut model = load(&recipe, &SeededSource::new(7), precision, engine);
-        let encoded = model.encode(&pixels(64)).unwrap();
+        let encoded = model.encode(&[pixels(64)]).unwrap();
         let projected = model.project(&encoded).unwrap();
         let prompt = PromptTokens::from_input_ids(&[1, -200, 2], None, &[projected.tokens]);
         model.prefill(&prompt.unwrap(), &[projected]).unwrap();

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, a module a topic.
 
+mod anyres;
 mod checkpoint;
 mod conformance;
 mod hub;

@@ -35,12 +35,12 @@ pub fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn floats(path: &Path) -> (Vec<usize>, Vec<f32>) {
+pub fn floats(path: &Path) -> (Vec<usize>, Vec<f32>) {
     let array = npy::read_f32(path).unwrap();
     (array.shape, array.data)
 }
 
-fn integers(path: &Path) -> Vec<i64> {
+pub fn integers(path: &Path) -> Vec<i64> {
     npy::read_i64(path).unwrap().data
 }
 
@@ -121,7 +121,7 @@ pub fn open(name: &str) -> (Recipe, Box<dyn LoadedModel>) {
     open_on(name, CANDLE)
 }
 
-fn open_on(name: &str, engine: Engine) -> (Recipe, Box<dyn LoadedModel>) {
+pub fn open_on(name: &str, engine: Engine) -> (Recipe, Box<dyn LoadedModel>) {
     let folder = fixture(name);
     let recipe = recipe_from_folder(&folder).unwrap();
     let inventory = Inventory::of(&recipe).unwrap();
@@ -135,7 +135,7 @@ pub fn largest(values: &[f32]) -> f32 {
 }
 
 #[track_caller]
-fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+pub fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let worst = got
         .iter()
@@ -176,7 +176,7 @@ fn check_encoder_on(engine: Engine, checkpoint: &str, suffixes: &[&str]) {
     let reference = fixture(checkpoint).parent().unwrap().join("reference");
     for suffix in suffixes {
         let encoded = model
-            .encode(&pixels(&reference.join(format!("input{suffix}.npy"))))
+            .encode(&[pixels(&reference.join(format!("input{suffix}.npy")))])
             .unwrap();
         let (tokens, dim, expected) = features(&reference.join(format!("output{suffix}.npy")));
         assert_eq!((encoded.tokens, encoded.dim), (tokens, dim));
@@ -264,42 +264,63 @@ fn check_model_on(engine: Engine, checkpoint: &str, suffixes: &[&str]) {
         let what = |part: &str| format!("{checkpoint}{suffix} {part} with {engine:?}");
         let mut images: Vec<Features> = Vec::new();
         if recipe.encoder.is_some() {
-            let encoded = model.encode(&pixels(&file("input"))).unwrap();
+            let encoded = model.encode(&[pixels(&file("input"))]).unwrap();
             let projected = model.project(&encoded).unwrap();
-            let (_, _, expected) = features(&file("image_features"));
-            let tolerance = RELATIVE_TOLERANCE * largest(&expected);
-            assert_close(
-                &what("features"),
-                &model.read(&projected).unwrap(),
-                &expected,
-                tolerance,
-            );
+            check_projected(model.as_ref(), &projected, &file, &what);
             images.push(projected);
         }
-        let tokens: Vec<usize> = images.iter().map(|image| image.tokens).collect();
-        let ids = integers(&file("input_ids"));
-        let prompt = PromptTokens::from_input_ids(&ids, recipe.image_token, &tokens).unwrap();
-        let (_, expected) = floats(&file("output"));
-        let logits = model.prefill(&prompt, &images).unwrap();
-        assert_close(
-            &what("logits"),
-            &logits,
-            &expected,
-            RELATIVE_TOLERANCE * largest(&expected),
-        );
-        if !file("greedy_ids").is_file() {
-            continue;
-        }
-        let mut next = argmax(&logits);
-        for (step, &expected) in integers(&file("greedy_ids")).iter().enumerate() {
-            assert_eq!(
-                i64::from(next),
-                expected,
-                "{}",
-                what(&format!("token {step}"))
-            );
-            next = argmax(&model.decode(next).unwrap());
-        }
+        check_answer(&recipe, model.as_mut(), images, &file, &what);
+    }
+}
+
+/// Projected features of an image.
+#[track_caller]
+pub fn check_projected(
+    model: &dyn LoadedModel,
+    projected: &Features,
+    file: &dyn Fn(&str) -> PathBuf,
+    what: &dyn Fn(&str) -> String,
+) {
+    let (tokens, dim, expected) = features(&file("image_features"));
+    let what = what("features");
+    assert_eq!((projected.tokens, projected.dim), (tokens, dim), "{what}");
+    let got = model.read(projected).unwrap();
+    assert_close(
+        &what,
+        &got,
+        &expected,
+        RELATIVE_TOLERANCE * largest(&expected),
+    );
+}
+
+/// Logits and greedy tokens after the reference's prompt with `images`.
+#[track_caller]
+pub fn check_answer(
+    recipe: &Recipe,
+    model: &mut dyn LoadedModel,
+    images: Vec<Features>,
+    file: &dyn Fn(&str) -> PathBuf,
+    what: &dyn Fn(&str) -> String,
+) {
+    let tokens: Vec<usize> = images.iter().map(|image| image.tokens).collect();
+    let ids = integers(&file("input_ids"));
+    let prompt = PromptTokens::from_input_ids(&ids, recipe.image_token, &tokens).unwrap();
+    let (_, expected) = floats(&file("output"));
+    let logits = model.prefill(&prompt, &images).unwrap();
+    assert_close(
+        &what("logits"),
+        &logits,
+        &expected,
+        RELATIVE_TOLERANCE * largest(&expected),
+    );
+    if !file("greedy_ids").is_file() {
+        return;
+    }
+    let mut next = argmax(&logits);
+    for (step, &expected) in integers(&file("greedy_ids")).iter().enumerate() {
+        let step = what(&format!("token {step}"));
+        assert_eq!(i64::from(next), expected, "{step}");
+        next = argmax(&model.decode(next).unwrap());
     }
 }
 
@@ -333,7 +354,7 @@ fn seeded_weights_keep_activations_finite_and_alive() {
     for precision in [Precision::F32, Precision::Bf16] {
         let mut model = load(&recipe, &SeededSource::new(1), precision, CANDLE);
         let image = pixels(&fixture("fastvlm/reference/input.npy"));
-        let encoded = model.encode(&image).unwrap();
+        let encoded = model.encode(&[image]).unwrap();
         let read = model.read(&encoded).unwrap();
         assert!(read.iter().all(|v| v.is_finite()), "{precision}");
         let scale = largest(&read);

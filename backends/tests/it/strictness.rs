@@ -480,9 +480,45 @@ fn config_values_that_cannot_be_honoured_are_errors() {
         ),
         (
             "fastvlm/llava_qwen2",
-            |c| c["image_aspect_ratio"] = json!("anyres"),
+            |c| c["image_aspect_ratio"] = json!("stretch"),
             "image_aspect_ratio",
             "`pad`",
+        ),
+        (
+            "fastvlm/llava_qwen2",
+            |c| c["image_aspect_ratio"] = json!("anyres"),
+            "image_grid_pinpoints",
+            "needed with an anyres",
+        ),
+        (
+            "llava-onevision/llava",
+            |c| c["image_aspect_ratio"] = json!("anyres_max_many"),
+            "image_aspect_ratio",
+            "the tiles must follow",
+        ),
+        (
+            "llava-onevision/llava",
+            |c| c["mm_patch_merge_type"] = json!("spatial"),
+            "mm_patch_merge_type",
+            "`spatial_unpad`",
+        ),
+        (
+            "llava-onevision/published",
+            |c| c["image_grid_pinpoints"] = json!([[32, 33]]),
+            "image_grid_pinpoints",
+            "multiples of the encoder's side, 32 pixels",
+        ),
+        (
+            "llava-onevision/published",
+            |c| c["vision_aspect_ratio"] = json!("pad"),
+            "vision_aspect_ratio",
+            "anyres_max_",
+        ),
+        (
+            "llava-next/published",
+            |c| c["use_image_newline_parameter"] = json!(false),
+            "use_image_newline_parameter",
+            "only true",
         ),
         (
             "llava/published",

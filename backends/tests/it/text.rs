@@ -244,10 +244,17 @@ fn templates_have_the_published_bytes() {
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
          detailed, and polite answers to the user's questions. USER: <image>\nWhat is this? ASSISTANT:"
     );
+    assert_eq!(
+        shown("llava_llama_3"),
+        "<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. You are able to \
+         understand the visual content that the user provides, and assist the user with a variety of tasks using \
+         natural language.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<image>\nWhat is this?<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n"
+    );
     assert_eq!(shown("plain"), "<image>\nWhat is this?");
     assert_eq!(
         PromptTemplate::named("vicuna").unwrap_err().to_string(),
-        "unknown prompt template \"vicuna\" (known: plain, qwen_2, vicuna_v1)"
+        "unknown prompt template \"vicuna\" (known: llava_llama_3, plain, qwen_2, vicuna_v1)"
     );
     let names: Vec<_> = PromptTemplate::names().collect();
     assert!(names.is_sorted());

@@ -61,7 +61,7 @@ fn pixels(side: usize) -> Pixels {
 fn run(model: &mut dyn LoadedModel, side: usize, watcher: &Watcher) -> (Vec<Vec<f32>>, Vec<Seen>) {
     let mut seen = Vec::new();
     watcher.cut();
-    let features = model.encode(&pixels(side)).unwrap();
+    let features = model.encode(&[pixels(side)]).unwrap();
     seen.push(watcher.cut());
     let projected = model.project(&features).unwrap();
     seen.push(watcher.cut());
@@ -112,9 +112,11 @@ fn what_is_reported_is_what_was_counted_beforehand() {
         model.observe(Some(Box::new(watcher.clone()))).unwrap();
         let (_, seen) = run(model.as_mut(), recipe.resolution, &watcher);
         let bytes = precision.bytes();
-        let tokens = recipe.visual_tokens().unwrap();
-        let (encode, _) = encoder_cost(&recipe, recipe.resolution, bytes).unwrap();
-        let (project, _) = projector_cost(&recipe, bytes).unwrap();
+        let tokens = recipe.input_tokens().unwrap();
+        let side = recipe.resolution as u32;
+        let place = recipe.place(side, side);
+        let (encode, _) = encoder_cost(&recipe, recipe.resolution, 1, bytes).unwrap();
+        let (project, _) = projector_cost(&recipe, &place, bytes).unwrap();
         let (decode, _) = decoder_cost(&recipe, 1, tokens + 3, bytes).unwrap();
         assert_eq!(seen[0].stages, counted(&encode));
         assert_eq!(seen[1].stages, counted(&project));

@@ -41,6 +41,10 @@ struct Encoded<'a> {
     model: &'a str,
     weights: &'static str,
     resolution: usize,
+    /// Encoder inputs that the image became; 1 once they are projected into one
+    /// sequence.
+    inputs: usize,
+    /// Of each.
     visual_tokens: usize,
     dim: usize,
     mean: f64,
@@ -78,14 +82,19 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let mut runner = session.runner();
     let image = ImageInput::Encoded(&bytes, ExifPolicy::Ignore);
     let features = runner
-        .preprocess(&image, &mut ())
-        .and_then(|pixels| match args.project {
-            true => runner.see(&pixels, &mut ()),
-            false => runner.encode(&pixels, &mut ()),
+        .preprocess(&image, 1, &mut ())
+        .and_then(|inputs| match args.project {
+            true => Ok(vec![runner.see(&inputs, &mut ())?]),
+            false => runner.encode(&inputs, &mut ()),
         })
         .map_err(|e| Failure::Backend(*e.source))?;
     bar.finish_and_clear();
-    let data = session.model.read(&features)?;
+    let mut data = Vec::new();
+    for part in &features {
+        data.extend(session.model.read(part)?);
+    }
+    let inputs: usize = features.iter().map(|f| f.inputs).sum();
+    let (tokens, dim) = features.first().map_or((0, 0), |f| (f.tokens, f.dim));
     let n = data.len() as f64;
     let mean = data.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     let variance = data
@@ -97,8 +106,9 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         model: &recipe.name,
         weights: session.facts().weights.source,
         resolution: recipe.resolution,
-        visual_tokens: features.tokens,
-        dim: features.dim,
+        inputs,
+        visual_tokens: tokens,
+        dim,
         mean,
         std: variance.sqrt(),
         min: data.iter().copied().fold(f32::INFINITY, f32::min),
@@ -127,7 +137,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     }
     if let Some(path) = &args.out {
         let array = Array {
-            shape: vec![1, features.tokens, features.dim],
+            shape: vec![inputs, tokens, dim],
             data,
         };
         write_f32(path, &array).map_err(|e| Failure::Output {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use vlmbench_backends::generate::{Generation, ImageInput, PromptInput, Request};
-use vlmbench_backends::image::{ExifPolicy, decode};
+use vlmbench_backends::image::{ExifPolicy, Rgb8, decode};
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::sampling::Sampling;
 use vlmbench_backends::text::template;
@@ -103,7 +103,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         recipe: &recipe,
         backend: &args.engine.backend,
         options: &options,
-        context: context(&recipe, &args)?.min(max_positions),
+        context: context(&recipe, &pictures, &args)?.min(max_positions),
         hub: &ctx.hub,
     };
     let mut session = Session::open(&load, &mut ctx.terminal.downloads(&bar))?;
@@ -153,9 +153,12 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
 
 /// Positions that surely hold the request: every byte of the prompt could be a
 /// token of its own.
-fn context(recipe: &Recipe, args: &Args) -> Result<usize, Failure> {
+fn context(recipe: &Recipe, pictures: &[Rgb8], args: &Args) -> Result<usize, Failure> {
     let visual = match recipe.encoder {
-        Some(_) => recipe.visual_tokens()? * args.image.len(),
+        Some(_) => {
+            let tokens = |p: &Rgb8| recipe.visual_tokens(p.width(), p.height());
+            pictures.iter().map(tokens).sum::<Result<usize, _>>()?
+        }
         None => 0,
     };
     let template = recipe.prompt.prefix.len() + recipe.prompt.suffix.len();

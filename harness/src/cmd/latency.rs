@@ -10,7 +10,7 @@ use vlmbench_reports::summary::Figure;
 use vlmbench_reports::table::{Align, Table, column, milliseconds};
 
 use super::Format;
-use crate::config::experiment::Latency;
+use crate::config::experiment::{ImageSize, Latency};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
@@ -32,6 +32,9 @@ pub struct Args {
     /// Text tokens of the prompt, besides the visual ones
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub prompt_tokens: usize,
+    /// Size of the synthetic photograph: what decides how many tiles and visual tokens a model that cuts images has
+    #[arg(long, value_name = "WxH", default_value = "1024x768")]
+    pub image_size: ImageSize,
     /// Tokens to generate, the first included
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub decode_tokens: usize,
@@ -321,6 +324,7 @@ fn latency(args: &Args) -> Result<Latency, Failure> {
     Ok(Latency {
         prompt_tokens: args.prompt_tokens,
         decode_tokens: args.decode_tokens,
+        image: args.image_size,
         warm_up: args.warm_up,
         min_iterations: args.iterations.unwrap_or(least),
         max_iterations: args.iterations.unwrap_or(most),

@@ -86,6 +86,26 @@ pub struct ImageSize {
     pub height: u32,
 }
 
+impl std::fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl std::str::FromStr for ImageSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ImageSize, String> {
+        let side = |text: &str| text.parse().ok().filter(|side: &u32| *side > 0);
+        text.split_once('x')
+            .and_then(|(width, height)| {
+                let (width, height) = (side(width)?, side(height)?);
+                Some(ImageSize { width, height })
+            })
+            .ok_or_else(|| "expected WIDTHxHEIGHT in pixels, such as 1152x1152".into())
+    }
+}
+
 /// The quality workload as written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -392,9 +412,8 @@ impl Latency {
         let share = (0.0..1.0).contains(&target);
         let meaning = "a share of the median, at least 0 and below 1";
         must.be(&key("target_relative_interval"), target, share, meaning)?;
-        let size = format!("{}x{}", image.width, image.height);
         let some = image.width >= 1 && image.height >= 1;
-        must.be(&key("image"), size, some, "at least 1x1 pixels")
+        must.be(&key("image"), image, some, "at least 1x1 pixels")
     }
 }
 
@@ -517,6 +536,16 @@ mod tests {
         for (line, expected) in cases {
             let e = resolve(&format!("{MINIMAL}{line}\n"), &Overrides::default()).unwrap_err();
             assert!(e.to_string().contains(expected), "{line}: {e}");
+        }
+    }
+
+    #[test]
+    fn image_sizes_are_width_and_height() {
+        let size: ImageSize = "1152x768".parse().unwrap();
+        assert_eq!((size.width, size.height), (1152, 768));
+        assert_eq!(size.to_string(), "1152x768");
+        for wrong in ["1152", "0x5", "5x", "axb", "5x5x5"] {
+            assert!(wrong.parse::<ImageSize>().is_err(), "{wrong}");
         }
     }
 

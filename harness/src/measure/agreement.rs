@@ -169,12 +169,15 @@ pub struct Outputs {
     ids: Vec<u32>,
 }
 
+/// Width and height in pixels of the photograph that models are compared on.
+const PHOTO: (u32, u32) = (640, 480);
+
 /// Positions of the KV cache that [`Outputs::of`] needs.
 pub fn positions(recipe: &Recipe) -> Result<usize, Failure> {
     Ok(match (&recipe.decoder, &recipe.encoder) {
         (None, _) => 0,
         (Some(_), None) => PROMPT + STEPS,
-        (Some(_), Some(_)) => PROMPT + recipe.visual_tokens()? + STEPS,
+        (Some(_), Some(_)) => PROMPT + recipe.visual_tokens(PHOTO.0, PHOTO.1)? + STEPS,
     })
 }
 
@@ -187,16 +190,25 @@ impl Outputs {
         let failed = |e: PhaseError| Failure::Backend(*e.source);
         let mut images = Vec::new();
         if session.recipe.encoder.is_some() {
-            let photo = synthetic::photo(640, 480, 0).map_err(vlmbench_backends::Error::from)?;
-            let runner = session.runner();
-            let pixels = runner.preprocess(&ImageInput::Rgb(&photo), &mut ());
-            let features = session.model.encode(&pixels.map_err(failed)?)?;
+            let photo =
+                synthetic::photo(PHOTO.0, PHOTO.1, 0).map_err(vlmbench_backends::Error::from)?;
+            let mut runner = session.runner();
+            let inputs = runner.preprocess(&ImageInput::Rgb(&photo), 1, &mut ());
+            let inputs = inputs.map_err(failed)?;
+            let features = runner.encode(&inputs, &mut ()).map_err(failed)?;
             if !session.facts().projects_in_encode {
-                let shape = vec![features.tokens, features.dim];
-                outputs.features = Some((shape, session.model.read(&features)?));
+                let mut rows = Vec::new();
+                for part in &features {
+                    rows.extend(session.model.read(part)?);
+                }
+                let first = features.first().map_or(vec![], |f| vec![f.tokens, f.dim]);
+                let shape = [vec![inputs.pixels.len()], first].concat();
+                outputs.features = Some((shape, rows));
             }
             if session.recipe.projector.is_some() {
-                let projected = session.model.project(&features)?;
+                let arrangement = inputs.arrangement.as_ref();
+                let projected = session.runner().project(features, arrangement, &mut ());
+                let projected = projected.map_err(failed)?;
                 let shape = vec![projected.tokens, projected.dim];
                 outputs.image_features = Some((shape, session.model.read(&projected)?));
                 images.push(projected);

@@ -110,8 +110,8 @@ impl Workload {
             }
             None => {
                 if let Some(bytes) = &self.jpeg {
-                    let pixels = runner.preprocess(&image(bytes), marks)?;
-                    runner.encode(&pixels, marks)?;
+                    let inputs = runner.preprocess(&image(bytes), 1, marks)?;
+                    runner.encode(&inputs, marks)?;
                 }
             }
         }

@@ -8,15 +8,24 @@ use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::weights::{decoder_cost, encoder_cost, projector_cost};
 
 use super::case::Workload;
+use crate::config::experiment::ImageSize;
 
 /// Text tokens that a suite's prompt is taken to have. Prompts of the suites
 /// differ by sample; a short question in a chat template is of this order.
 pub const NOMINAL_QUESTION_TOKENS: usize = 64;
 
+/// The image that a suite's are taken to be, where the number of tokens depends
+/// on it: as large as the common data sets' photographs, no larger than that.
+pub const NOMINAL_IMAGE: ImageSize = ImageSize {
+    width: 1024,
+    height: 768,
+};
+
 /// Static costs of a case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CaseCost {
-    /// Visual tokens of one image; `None` without an encoder.
+    /// Visual tokens of one image, nominal for a suite on a model that tiles
+    /// images; `None` without an encoder.
     pub visual_tokens: Option<usize>,
     /// Text tokens of the prompt; nominal for a suite, `None` without a
     /// decoder.
@@ -94,14 +103,19 @@ impl CaseCost {
             }
             stages.push(StageFigures::new(stage, cost));
         };
+        let image = match workload {
+            Workload::EncoderLatency(l) | Workload::EndToEndLatency(l) => l.image,
+            Workload::Quality(_) => NOMINAL_IMAGE,
+        };
+        let place = recipe.place(image.width, image.height);
         let mut visual = None;
         if recipe.encoder.is_some() {
-            let (cost, _) = encoder_cost(recipe, recipe.resolution, bytes)?;
+            let (cost, _) = encoder_cost(recipe, recipe.resolution, place.inputs(), bytes)?;
             add("encode", Some("encoder"), cost);
-            visual = Some(recipe.visual_tokens()?);
+            visual = Some(recipe.visual_tokens(image.width, image.height)?);
         }
         if recipe.projector.is_some() {
-            let (cost, _) = projector_cost(recipe, bytes)?;
+            let (cost, _) = projector_cost(recipe, &place, bytes)?;
             add("project", Some("projector"), cost);
         }
         let mut positions = 0;

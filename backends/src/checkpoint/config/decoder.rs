@@ -158,8 +158,8 @@ fn vocabulary(c: &Context, configured: usize) -> usize {
 
 /// Whether the output head is the embedding table. A separate head in the files
 /// wins over a config that says tied, unless the two are equal. Without one, and
-/// if the config leaves it open, FastVLM's loader uses the embeddings;
-/// transformers' classes default to a head of their own.
+/// if the config leaves it open, LLaVA's own classes on Qwen2 (FastVLM's among
+/// them) use the embeddings; transformers' default to a head of their own.
 fn tied(c: &Context, node: &Node) -> Result<bool, CheckpointError> {
     let find = |module: &str| c.files.keys().find(|key| is_module(key, module));
     let configured = [
@@ -170,9 +170,12 @@ fn tied(c: &Context, node: &Node) -> Result<bool, CheckpointError> {
     .find(Node::present)
     .map(|node| node.bool())
     .transpose()?;
-    let apple = c.config.get("model_type").value() == "llava_qwen2";
+    let classes = ["model_type", "architectures"].map(|key| c.config.get(key).value().to_string());
+    let llava = classes
+        .iter()
+        .any(|class| class.contains("llava_qwen") || class.contains("LlavaQwen"));
     Ok(match (find("lm_head"), find("embed_tokens")) {
-        (None, _) => configured.unwrap_or(apple),
+        (None, _) => configured.unwrap_or(llava),
         (Some(head), Some(table)) => configured == Some(true) && c.files.equal(head, table),
         (Some(_), None) => false,
     })

@@ -9,12 +9,14 @@
 
 mod decoder;
 mod image;
+mod tiles;
 mod vision;
 
 use std::path::Path;
 
 use super::json::{self, Document, Node};
 use super::{CheckpointError, WeightFiles};
+use crate::anyres::Tiling;
 use crate::error::Result;
 use crate::image::ImagePolicy;
 use crate::nets::{ProjectorConfig, ProjectorKind};
@@ -38,6 +40,7 @@ struct Vision {
     encoder: Encoder,
     resolution: usize,
     image: ImagePolicy,
+    tiles: Option<Tiling>,
 }
 
 /// What a reader makes; the rest of the recipe follows from it.
@@ -68,7 +71,11 @@ const MODEL_TYPES: &[(&str, Reader)] = &[
     ("llama", |c| decoder_only(c, Kind::Llama)),
     ("llava", |c| {
         if c.config.get("mm_vision_tower").present() {
-            original_llava(c, Kind::Llama, "vicuna_v1")
+            // LLaVA-OneVision's are not told apart by `model_type`.
+            match c.config.get("architectures").value().to_string() {
+                names if names.contains("LlavaQwen") => original_llava(c, Kind::Qwen2, "qwen_2"),
+                _ => original_llava(c, Kind::Llama, "vicuna_v1"),
+            }
         } else {
             transformers_vlm(c, "vicuna_v1", -2)
         }
@@ -76,6 +83,17 @@ const MODEL_TYPES: &[(&str, Reader)] = &[
     ("llava_llama", |c| {
         original_llava(c, Kind::Llama, "vicuna_v1")
     }),
+    ("llava_next", |c| {
+        let mut parts = transformers_vlm(c, "vicuna_v1", -2)?;
+        tiled(&mut parts, |side| tiles::next(c, side))?;
+        Ok(parts)
+    }),
+    ("llava_onevision", |c| {
+        let mut parts = transformers_vlm(c, "qwen_2", -1)?;
+        tiled(&mut parts, |side| tiles::onevision(c, side))?;
+        Ok(parts)
+    }),
+    ("llava_qwen", |c| original_llava(c, Kind::Qwen2, "qwen_2")),
     ("llava_qwen2", |c| original_llava(c, Kind::Qwen2, "qwen_2")),
     ("mobilevlm", |c| original_llava(c, Kind::Llama, "vicuna_v1")),
     ("qwen2", |c| decoder_only(c, Kind::Qwen2)),
@@ -159,18 +177,21 @@ fn assemble(name: String, folder: &Path, parts: Parts) -> Result<Recipe> {
             d_in: vision.encoder.config.feature_dim(),
             d_out: decoder.config.hidden,
             kind,
+            newline: vision.tiles.as_ref().is_some_and(Tiling::newline),
         }),
         _ => None,
     };
-    let (encoder, resolution, image) = match parts.vision {
-        Some(vision) => (Some(vision.encoder), vision.resolution, Some(vision.image)),
-        None => (None, 0, None),
+    let resolution = parts.vision.as_ref().map_or(0, |vision| vision.resolution);
+    let (encoder, image, tiles) = match parts.vision {
+        Some(vision) => (Some(vision.encoder), Some(vision.image), vision.tiles),
+        None => (None, None, None),
     };
     let recipe = Recipe {
         name,
         encoder,
         resolution,
         image,
+        tiles,
         projector,
         decoder: parts.decoder,
         prompt: PromptTemplate::named(parts.prompt.unwrap_or("plain"))?,
@@ -178,7 +199,7 @@ fn assemble(name: String, folder: &Path, parts: Parts) -> Result<Recipe> {
         weights: Weights::Folder(folder.to_path_buf()),
     };
     if recipe.encoder.is_some() {
-        recipe.visual_tokens()?;
+        recipe.check_vision()?;
     }
     if let Some(decoder) = &recipe.decoder {
         decoder.config.check()?;
@@ -255,6 +276,14 @@ fn transformers_vlm(c: &Context, prompt: &'static str, default_layer: i64) -> Re
         }),
         image_token: image_token(c)?.or(Some(if kind == Kind::Qwen2 { 151_646 } else { 32_000 })),
     })
+}
+
+/// Gives the vision of `parts` the tiling that `read` finds for its side.
+fn tiled(parts: &mut Parts, read: impl Fn(usize) -> Result<Tiling>) -> Result<()> {
+    if let Some(vision) = &mut parts.vision {
+        vision.tiles = Some(read(vision.resolution)?);
+    }
+    Ok(())
 }
 
 /// Errors unless the features of a vision tower are selected as `only` says, or

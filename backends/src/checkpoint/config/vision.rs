@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::super::CheckpointError;
 use super::super::json::Node;
 use super::image::{self, Preprocessing};
-use super::{Context, Vision};
+use super::{Context, Vision, tiles};
 use crate::error::Result;
 use crate::image::ImagePolicy;
 use crate::image::policy::Geometry;
@@ -192,6 +192,7 @@ fn transformer(
     Ok(Vision {
         resolution: config.image,
         image: preprocessing.policy,
+        tiles: None,
         encoder: named(EncoderConfig::Vit(config)),
     })
 }
@@ -229,6 +230,7 @@ pub(super) fn convnext(c: &Context, node: &Node) -> Result<Vision> {
             (None, None) => 224,
         },
         image: preprocessing.policy,
+        tiles: None,
         encoder: named(EncoderConfig::ConvNext(config)),
     })
 }
@@ -260,6 +262,7 @@ pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
             .or(fallback.side)
             .unwrap_or(entry.resolution),
         image: preprocessing.policy,
+        tiles: None,
         encoder: named(config),
     })
 }
@@ -277,6 +280,7 @@ pub(super) fn mobileclip(c: &Context) -> Result<Vision> {
     Ok(Vision {
         resolution: side.unwrap_or(entry.resolution),
         image: ImagePolicy::mobileclip(),
+        tiles: None,
         encoder: named(with_model_args(
             (entry.config)(),
             &c.config.get("model_args"),
@@ -298,6 +302,7 @@ pub(super) fn open_clip(c: &Context) -> Result<Vision> {
     Ok(Vision {
         resolution: side.unwrap_or(entry.resolution),
         image: image::of_timm(&preprocess)?.policy,
+        tiles: None,
         encoder: named(with_model_args(
             (entry.config)(),
             &vision.get("timm_model_args"),
@@ -307,7 +312,8 @@ pub(super) fn open_clip(c: &Context) -> Result<Vision> {
 
 /// The tower that LLaVA's own configs name in `mm_vision_tower`. Small variants
 /// are described by an extension of ours: `model_args` beside it, in timm's
-/// names, for FastViTHD; `vision_config`, as transformers writes it, for CLIP.
+/// names, for FastViTHD; `vision_config`, as transformers writes it, for CLIP and
+/// SigLIP.
 pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
     let tower = c.config.get("mm_vision_tower");
     let path = tower.str()?;
@@ -322,6 +328,7 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
         Vision {
             resolution: side,
             image: preprocessing.policy,
+            tiles: None,
             encoder: named(with_model_args(
                 (entry.config)(),
                 &c.config.get("model_args"),
@@ -352,18 +359,20 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
         }
     } else if name == "siglip-so400m-patch14-384" {
         // The number of the layer is not looked at there.
-        registered(
-            c,
-            "siglip-so400m-14-384",
-            FEATURE_LAYER,
-            ImagePolicy::siglip(),
-        )?
+        let described = c.config.get("vision_config");
+        if described.present() {
+            siglip(c, &described, Some(FEATURE_LAYER))?
+        } else {
+            let name = "siglip-so400m-14-384";
+            registered(c, name, FEATURE_LAYER, ImagePolicy::siglip())?
+        }
     } else {
         let known = "known: mobileclip_l_<side>, clip-vit-large-patch14, clip-vit-large-patch14-336, siglip-so400m-patch14-384";
         return Err(tower
             .error(format!("no reader for this vision tower; {known}"))
             .into());
     };
+    vision.tiles = tiles::of_llava(c, vision.resolution)?;
     let aspect = c.config.get("image_aspect_ratio");
     match aspect
         .clone()
@@ -372,10 +381,15 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
         .transpose()?
     {
         None | Some("square") => {}
+        // One of several images is padded.
+        Some(_) if vision.tiles.is_some() => vision.image.geometry = Geometry::PadMean,
         // Without a mean, the mean colour is black.
         Some("pad") if vision.image.mean == [0.0; 3] => vision.image.geometry = Geometry::PadBlack,
         Some("pad") => vision.image.geometry = Geometry::PadMean,
-        Some(_) => return Err(aspect.error("only `pad` and `square` are supported").into()),
+        Some(_) => {
+            let known = "only `pad`, `square`, `anyres` and `anyres_max_<tiles>` are supported";
+            return Err(aspect.error(known).into());
+        }
     }
     Ok(vision)
 }
@@ -394,6 +408,7 @@ fn registered(c: &Context, name: &str, layer: i64, image: ImagePolicy) -> Result
     Ok(Vision {
         resolution: entry.resolution,
         image: preprocessing.policy,
+        tiles: None,
         encoder: named(config),
     })
 }

@@ -99,6 +99,8 @@ pub struct Layout {
     pub decoder: Option<Place>,
     /// Module of a separate output head.
     pub head: &'static str,
+    /// Key of the vector that ends rows of visual tokens; empty where there is none.
+    pub newline: &'static str,
     /// Keys outside every part that are not needed; written as in [`Dialect`].
     pub unneeded: &'static [&'static str],
 }

@@ -54,6 +54,7 @@ const fn encoder(
         projector: None,
         decoder: None,
         head: "",
+        newline: "",
         unneeded,
     }
 }
@@ -66,6 +67,7 @@ const fn decoder(name: &'static str, prefix: &'static str) -> Layout {
         projector: None,
         decoder: place(prefix, &LLAMA),
         head: "lm_head",
+        newline: "",
         unneeded: &[],
     }
 }
@@ -84,8 +86,14 @@ const fn whole(
         projector: place(projector.0, projector.1),
         decoder: place(decoder, &LLAMA),
         head,
+        newline: "",
         unneeded: &[],
     }
+}
+
+/// A layout with the key of the vector that ends rows of visual tokens.
+const fn with_newline(newline: &'static str, layout: Layout) -> Layout {
+    Layout { newline, ..layout }
 }
 
 const MM_PROJECTOR: (&str, &Dialect) = ("model.mm_projector.", &SEQUENTIAL_PROJECTOR);
@@ -115,33 +123,45 @@ pub static LAYOUTS: &[Layout] = &[
         "language_model.model.",
         "language_model.lm_head",
     ),
-    whole(
-        "llava (transformers, published)",
-        ("vision_tower.vision_model.", &CLIP),
-        OLD_HF_PROJECTOR,
-        "language_model.model.",
-        "language_model.lm_head",
+    with_newline(
+        "image_newline",
+        whole(
+            "llava (transformers, published)",
+            ("vision_tower.vision_model.", &CLIP),
+            OLD_HF_PROJECTOR,
+            "language_model.model.",
+            "language_model.lm_head",
+        ),
     ),
-    whole(
-        "llava (transformers 5)",
-        ("vision_tower.", &CLIP),
-        OLD_HF_PROJECTOR,
-        "language_model.model.",
-        "language_model.lm_head",
+    with_newline(
+        "image_newline",
+        whole(
+            "llava (transformers 5)",
+            ("vision_tower.", &CLIP),
+            OLD_HF_PROJECTOR,
+            "language_model.model.",
+            "language_model.lm_head",
+        ),
     ),
-    whole(
-        "llava (transformers 5, in memory)",
-        ("model.vision_tower.", &CLIP),
-        HF_PROJECTOR,
-        "model.language_model.",
-        "lm_head",
+    with_newline(
+        "model.image_newline",
+        whole(
+            "llava (transformers 5, in memory)",
+            ("model.vision_tower.", &CLIP),
+            HF_PROJECTOR,
+            "model.language_model.",
+            "lm_head",
+        ),
     ),
-    whole(
-        "llava (transformers 4, in memory)",
-        ("model.vision_tower.vision_model.", &CLIP),
-        HF_PROJECTOR,
-        "model.language_model.",
-        "lm_head",
+    with_newline(
+        "model.image_newline",
+        whole(
+            "llava (transformers 4, in memory)",
+            ("model.vision_tower.vision_model.", &CLIP),
+            HF_PROJECTOR,
+            "model.language_model.",
+            "lm_head",
+        ),
     ),
     whole(
         "mobilevlm (MobileVLM v2)",
@@ -150,12 +170,15 @@ pub static LAYOUTS: &[Layout] = &[
         "model.",
         "lm_head",
     ),
-    whole(
-        "llava (LLaVA)",
-        ("model.vision_tower.vision_tower.vision_model.", &CLIP),
-        MM_PROJECTOR,
-        "model.",
-        "lm_head",
+    with_newline(
+        "model.image_newline",
+        whole(
+            "llava (LLaVA)",
+            ("model.vision_tower.vision_tower.vision_model.", &CLIP),
+            MM_PROJECTOR,
+            "model.",
+            "lm_head",
+        ),
     ),
     encoder("clip", "vision_model.", &CLIP, CLIP_TEXT),
     encoder("clip (bare)", "", &CLIP, CLIP_TEXT),

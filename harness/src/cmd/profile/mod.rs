@@ -10,7 +10,7 @@ use vlmbench_backends::backend::EngineFacts;
 
 use super::Format;
 use super::latency::EngineArgs;
-use crate::config::experiment::Latency;
+use crate::config::experiment::{ImageSize, Latency};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
@@ -36,6 +36,9 @@ pub struct Args {
     /// Text tokens of the prompt, besides the visual ones
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub prompt_tokens: usize,
+    /// Size of the synthetic photograph: what decides how many tiles and visual tokens a model that cuts images has
+    #[arg(long, value_name = "WxH", default_value = "1024x768")]
+    pub image_size: ImageSize,
     /// Timed repetitions, each with and without the observer
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub iterations: u32,
@@ -110,6 +113,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let latency = Latency {
         prompt_tokens: args.prompt_tokens,
         decode_tokens: DECODE_TOKENS,
+        image: args.image_size,
         ..Latency::default()
     };
     let workload = match recipe.decoder {

@@ -1,13 +1,14 @@
 //! Reference tensors of one suffix, and the comparison with what a model gives.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use vlmbench_backends::anyres::Placement;
 use vlmbench_backends::backend::Features;
 use vlmbench_backends::generate::PromptInput;
 use vlmbench_backends::image::Pixels;
 use vlmbench_backends::npy::{Array, read_f32, read_i64};
-use vlmbench_backends::recipe::Recipe;
+use vlmbench_backends::recipe::{Inputs, Recipe};
 use vlmbench_backends::sampling::argmax;
 use vlmbench_backends::text::IMAGE_SENTINEL;
 
@@ -15,28 +16,40 @@ use crate::error::Failure;
 use crate::measure::agreement::{Check, Tolerances};
 use crate::measure::session::Session;
 
-/// Preprocessed pixels `(1, 3, H, W)`.
-fn read_pixels(path: &Path) -> Result<Pixels, Failure> {
+/// Preprocessed pixels `(1, 3, H, W)`, or `(N, 3, H, W)` of an image in tiles.
+fn read_pixels(path: &Path) -> Result<Vec<Pixels>, Failure> {
     let pixels = read_f32(path)?;
-    let [1, channels, height, width] = pixels.shape[..] else {
-        return Err(Failure::Input {
-            path: path.into(),
-            problem: format!("expected shape (1, 3, H, W), got {:?}", pixels.shape),
-        });
+    let shape = match pixels.shape[..] {
+        // transformers' processors put the images of a batch before an image's inputs.
+        [1, n, c, h, w] | [n, c, h, w] if n * c * h * w > 0 => [c, h, w],
+        _ => {
+            let expected = "expected shape (1, 3, H, W), or (N, 3, H, W) of an image in tiles";
+            return Err(Failure::Input {
+                path: path.into(),
+                problem: format!("{expected}, got {:?}", pixels.shape),
+            });
+        }
     };
-    Ok(Pixels {
-        data: pixels.data,
+    let [channels, height, width] = shape;
+    let inputs = pixels.data.chunks(channels * height * width);
+    let inputs = inputs.map(|data| Pixels {
+        data: data.to_vec(),
         channels,
         height,
         width,
-    })
+    });
+    Ok(inputs.collect())
 }
 
 /// The files of one suffix.
 pub(super) struct Reference {
     pub(super) suffix: String,
-    /// `None` for a decoder alone.
-    pixels: Option<Pixels>,
+    /// The encoder inputs of one image; empty for a decoder alone.
+    pixels: Vec<Pixels>,
+    /// Height and width of the image, where it is in tiles.
+    image_sizes: Option<Vec<i64>>,
+    /// Where they are to be.
+    sizes_file: PathBuf,
     output: Array<f32>,
     /// `None` for an encoder alone.
     input_ids: Option<Vec<i64>>,
@@ -56,9 +69,12 @@ impl Reference {
         };
         Ok(Reference {
             suffix: suffix.trim_start_matches('_').to_owned(),
-            pixels: optional("input")
-                .map(|path| read_pixels(&path))
-                .transpose()?,
+            pixels: match optional("input") {
+                Some(path) => read_pixels(&path)?,
+                None => Vec::new(),
+            },
+            image_sizes: ids("image_sizes")?,
+            sizes_file: file("image_sizes"),
             output: read_f32(&file("output"))?,
             input_ids: ids("input_ids")?,
             image_features: optional("image_features")
@@ -68,15 +84,56 @@ impl Reference {
         })
     }
 
+    /// The image as the recipe's encoder takes it.
+    fn inputs(&self, recipe: &Recipe) -> Result<Option<Inputs>, Failure> {
+        if self.pixels.is_empty() {
+            return Ok(None);
+        }
+        let given = self.pixels.len();
+        let wrong = |problem: String| Failure::Input {
+            path: self.sizes_file.clone(),
+            problem,
+        };
+        let place = match (&recipe.tiles, self.image_sizes.as_deref()) {
+            (Some(_), Some(&[height, width])) => recipe.place(width as u32, height as u32),
+            (Some(_), _) if given > 1 => {
+                return Err(wrong(
+                    "needed beside an image in tiles: its height and width in pixels".into(),
+                ));
+            }
+            _ => Placement {
+                width: 0,
+                height: 0,
+                grid: None,
+            },
+        };
+        if place.inputs() != given {
+            return Err(wrong(format!(
+                "an image of {}x{} pixels is {} inputs here, the reference has {given}",
+                place.width,
+                place.height,
+                place.inputs()
+            )));
+        }
+        let arrangement = recipe.arrangement(&place)?;
+        Ok(Some(Inputs {
+            pixels: self.pixels.clone(),
+            batched: true,
+            arrangement,
+        }))
+    }
+
     /// Positions that its prompt and answer need at most: an image may be one
     /// sentinel in the prompt for all its visual tokens.
     pub(super) fn positions(&self, recipe: &Recipe) -> Result<usize, Failure> {
         let Some(prompt) = &self.input_ids else {
             return Ok(0);
         };
-        let visual = match &self.pixels {
-            Some(p) => recipe.visual_tokens_of(p.height, p.width)?,
-            None => 0,
+        let arrangement = self.inputs(recipe)?.and_then(|inputs| inputs.arrangement);
+        let visual = match (arrangement, self.pixels.first()) {
+            (Some(mix), _) => mix.len(),
+            (None, Some(p)) => recipe.input_tokens_of(p.height, p.width)?,
+            (None, None) => 0,
         };
         let answer = self.greedy_ids.as_ref().map_or(0, Vec::len);
         Ok(prompt.len() + visual + answer)
@@ -88,20 +145,18 @@ impl Reference {
         tolerances: &Tolerances,
         checks: &mut Vec<Check>,
     ) -> Result<(), Failure> {
-        let features = match &self.pixels {
-            Some(pixels) => Some(session.model.encode(pixels)?),
-            None => None,
-        };
-        match (&self.input_ids, features) {
-            (None, Some(features)) => {
+        let inputs = self.inputs(&session.recipe)?;
+        match (&self.input_ids, inputs) {
+            (None, Some(inputs)) => {
                 let allowed = tolerances.features;
+                let features = session.model.encode(&inputs.pixels)?;
                 let check =
                     self.check_features("features", &self.output, session, &features, allowed)?;
                 checks.push(check);
             }
             (None, None) => {}
-            (Some(ids), features) => {
-                self.compare_answer(ids, features.as_ref(), session, tolerances, checks)?;
+            (Some(ids), inputs) => {
+                self.compare_answer(ids, inputs.as_ref(), session, tolerances, checks)?;
             }
         }
         Ok(())
@@ -112,13 +167,16 @@ impl Reference {
     fn compare_answer(
         &self,
         input_ids: &[i64],
-        features: Option<&Features>,
+        inputs: Option<&Inputs>,
         session: &mut Session,
         tolerances: &Tolerances,
         checks: &mut Vec<Check>,
     ) -> Result<(), Failure> {
-        let images: Vec<Features> = match features {
-            Some(features) => vec![session.model.project(features)?],
+        let images: Vec<Features> = match inputs {
+            Some(inputs) => {
+                let seen = session.runner().see(inputs, &mut ());
+                vec![seen.map_err(|e| Failure::Backend(*e.source))?]
+            }
             None => Vec::new(),
         };
         if let (Some(expected), Some(projected)) = (&self.image_features, images.first()) {
