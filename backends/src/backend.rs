@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anyres::Placement;
 pub use crate::candle::kernels::simd::Level;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::mix::Mix;
 use crate::nets::DecoderConfig;
 use crate::nets::registry::{one_of, unknown};
 use crate::onnxruntime::OnnxRuntimeBackend;
@@ -279,6 +279,21 @@ impl Features {
         }
     }
 
+    /// Errors unless these are the features of as many inputs as an image laid
+    /// out so has.
+    pub(crate) fn check(inputs: &[Features], place: &Placement) -> Result<()> {
+        let given: usize = inputs.iter().map(|f| f.inputs).sum();
+        match given == place.inputs() {
+            true => Ok(()),
+            false => Err(Error::Shape {
+                op: "project",
+                name: "image".into(),
+                expected: format!("features of {} inputs", place.inputs()),
+                got: given.to_string(),
+            }),
+        }
+    }
+
     /// The value, which only the engine that made it can read.
     pub(crate) fn value<T: Any>(&self, engine: &str) -> Result<&T> {
         self.value.downcast_ref().ok_or_else(|| Error::Shape {
@@ -299,11 +314,9 @@ pub trait LoadedModel: Send {
     /// Runs the vision encoder on inputs of one size, all at once.
     fn encode(&mut self, inputs: &[Pixels]) -> Result<Features>;
 
-    /// Projects features into the decoder's embedding space.
-    fn project(&mut self, features: &Features) -> Result<Features>;
-
-    /// Makes the projected features of an image's inputs one sequence.
-    fn arrange(&mut self, inputs: &[Features], mix: &Mix) -> Result<Features>;
+    /// Projects the features of an image's inputs into the decoder's embedding
+    /// space, as one sequence.
+    fn project(&mut self, inputs: &[Features], place: &Placement) -> Result<Features>;
 
     /// Forgets the context, then runs a prompt whose image segments are filled
     /// from projected `images`; logits `(vocab)` of the last position.

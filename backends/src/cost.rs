@@ -78,6 +78,7 @@ pub struct CostOps {
     past: usize,
     cost: Cost,
     current: usize,
+    scope: String,
     params: Vec<ParamSpec>,
     seen: HashSet<String>,
 }
@@ -91,6 +92,7 @@ impl CostOps {
             past,
             cost: Cost::default(),
             current: 0,
+            scope: String::new(),
             params: Vec::new(),
             seen: HashSet::new(),
         }
@@ -109,6 +111,7 @@ impl CostOps {
     }
 
     fn param(&mut self, name: String, shape: Vec<usize>, kind: ParamKind) {
+        let name = format!("{}{name}", self.scope);
         let spec = ParamSpec { name, shape, kind };
         let elements = spec.elements() as u64;
         // A table is read by row; the rows are part of the operation's bytes.
@@ -204,14 +207,19 @@ impl Ops for CostOps {
         *x
     }
 
+    fn scope(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+    }
+
     fn stage(&mut self, name: &str) {
+        let name = format!("{}{name}", self.scope);
         let stages = &mut self.cost.stages;
         self.current = stages
             .iter()
             .position(|s| s.name == name)
             .unwrap_or_else(|| {
                 stages.push(StageCost {
-                    name: name.into(),
+                    name,
                     ..StageCost::default()
                 });
                 stages.len() - 1
@@ -396,6 +404,20 @@ impl Ops for CostOps {
         Ok(self.op(0, xs, out))
     }
 
+    fn regroup(&mut self, x: &Shape, batch: usize) -> Result<Shape> {
+        let (b, n) = tokens("regroup", "", *x)?;
+        if batch == 0 || !(b * n).is_multiple_of(batch) {
+            return Err(Error::Shape {
+                op: "regroup",
+                name: String::new(),
+                expected: format!("a multiple of {batch} tokens"),
+                got: (b * n).to_string(),
+            });
+        }
+        let (n, d) = (b * n / batch, x.channels());
+        Ok(Shape::Tokens { b: batch, n, d })
+    }
+
     fn mix_tokens(&mut self, x: &Shape, mix: &Mix) -> Result<Shape> {
         let (b, n) = tokens("mix tokens", "", *x)?;
         mix.check(n)?;
@@ -425,6 +447,44 @@ impl Ops for CostOps {
 
     fn attention(&mut self, qkv: &Shape, heads: Heads) -> Result<Shape> {
         self.attend(*qkv, heads, 0)
+    }
+
+    fn cross_attention(
+        &mut self,
+        q: &Shape,
+        keys: &[Shape],
+        values: &[Shape],
+        heads: usize,
+        hidden: Option<&[bool]>,
+    ) -> Result<Shape> {
+        const OP: &str = "cross attention";
+        let (b, n) = tokens(OP, "queries", *q)?;
+        let mut total = 0;
+        for (k, v) in keys.iter().zip(values) {
+            expect(OP, "keys", q.channels(), k.channels())?;
+            if k != v || tokens(OP, "keys", *k)?.0 != b {
+                return Err(Error::Shape {
+                    op: OP,
+                    name: "values".into(),
+                    expected: format!("as many as keys, {b} batches of them"),
+                    got: format!("{v:?} for {k:?}"),
+                });
+            }
+            total += tokens(OP, "keys", *k)?.1;
+        }
+        let divides = heads > 0 && q.channels().is_multiple_of(heads);
+        if !divides || hidden.is_some_and(|flags| flags.len() != b * total) {
+            return Err(Error::Shape {
+                op: OP,
+                name: "heads".into(),
+                expected: format!("a divisor of {}, and {} flags", q.channels(), b * total),
+                got: format!("{heads}, and {} flags", hidden.map_or(0, <[bool]>::len)),
+            });
+        }
+        let flops = 2 * 2 * b * n * total * q.channels();
+        let mut inputs = vec![*q];
+        inputs.extend(keys.iter().chain(values));
+        Ok(self.op(flops, &inputs, *q))
     }
 
     fn cached_attention(&mut self, qkv: &Shape, heads: Heads, _layer: usize) -> Result<Shape> {

@@ -7,10 +7,10 @@
 
 use serde::Serialize;
 
+use crate::anyres::Placement;
 use crate::backend::{Features, LoadedModel};
 use crate::error::{Error, Result};
 use crate::image::{ExifPolicy, Rgb8, decode};
-use crate::mix::Mix;
 use crate::recipe::{Inputs, Recipe};
 use crate::sampling::{Sampler, Sampling};
 use crate::text::{PromptPart, PromptTokens, Stop, StopRule, TextStream, Tokenizer};
@@ -208,36 +208,15 @@ impl Runner<'_> {
     }
 
     /// Projects the features of an image's inputs and makes them one sequence,
-    /// marking the phase; where the engine has done it all there is no mark.
+    /// marking the phase; where the encoder has done it all there is no mark.
     pub fn project(
         &mut self,
-        mut encoded: Vec<Features>,
-        arrangement: Option<&Mix>,
+        encoded: &[Features],
+        place: &Placement,
         marks: &mut dyn Marks,
     ) -> Result<Features, PhaseError> {
-        let done = self.model.facts().projects_in_encode;
-        if !done {
-            for features in &mut encoded {
-                *features = self.model.project(features).during(Phase::Project)?;
-            }
-        }
-        let features = match (arrangement, encoded.pop()) {
-            (None, Some(only)) if encoded.is_empty() => only,
-            (Some(mix), Some(last)) => {
-                encoded.push(last);
-                self.model.arrange(&encoded, mix).during(Phase::Project)?
-            }
-            (_, last) => {
-                return Err(Error::Shape {
-                    op: "project",
-                    name: "image".into(),
-                    expected: "one encoder input, or several and their arrangement".into(),
-                    got: format!("{} inputs", encoded.len() + usize::from(last.is_some())),
-                })
-                .during(Phase::Project);
-            }
-        };
-        if !done || arrangement.is_some() {
+        let features = (self.model.project(encoded, place)).during(Phase::Project)?;
+        if !self.model.facts().projects_in_encode || place.inputs() > 1 {
             self.model.synchronize().during(Phase::Project)?;
             marks.mark(Phase::Project);
         }
@@ -247,7 +226,7 @@ impl Runner<'_> {
     /// Encodes and projects one image, marking both phases.
     pub fn see(&mut self, inputs: &Inputs, marks: &mut dyn Marks) -> Result<Features, PhaseError> {
         let encoded = self.encode(inputs, marks)?;
-        self.project(encoded, inputs.arrangement.as_ref(), marks)
+        self.project(&encoded, &inputs.place, marks)
     }
 
     /// The prompt of a request in tokens, for images of the given sizes.

@@ -32,6 +32,25 @@ impl Mix {
         self.push([(source, 1.0)]);
     }
 
+    /// Appends the token between neighbours in a grid: taps over rows and over
+    /// columns, of which `source` names the token.
+    pub fn square(
+        &mut self,
+        rows: &[(usize, f32)],
+        columns: &[(usize, f32)],
+        source: impl Fn(usize, usize) -> usize,
+    ) {
+        for (y, vertical) in rows {
+            for (x, horizontal) in columns {
+                let weight = vertical * horizontal;
+                if weight != 0.0 {
+                    self.taps.push((source(*y, *x) as u32, weight));
+                }
+            }
+        }
+        self.ends.push(self.taps.len());
+    }
+
     /// Output tokens.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -89,6 +108,20 @@ impl Mix {
     }
 }
 
+/// Bilinear taps of each of `to` positions over `from`, as torch's `interpolate`
+/// computes them with `align_corners=False`.
+pub fn bilinear(from: usize, to: usize) -> Vec<[(usize, f32); 2]> {
+    let scale = from as f32 / to as f32;
+    let position = |i: usize| {
+        let at = (scale * (i as f32 + 0.5) - 0.5).max(0.0);
+        let low = (at as usize).min(from - 1);
+        let share = at - low as f32;
+        let high = (low + 1).min(from - 1);
+        [(low, 1.0 - share), (high, share)]
+    };
+    (0..to).map(position).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +137,12 @@ mod tests {
         assert_eq!((mix.len(), mix.widest()), (3, 2));
         assert!(mix.check(3).is_ok());
         assert!(mix.check(2).is_err());
+    }
+
+    #[test]
+    fn a_bilinear_tap_weighs_by_distance() {
+        assert_eq!(bilinear(4, 2), [[(0, 0.5), (1, 0.5)], [(2, 0.5), (3, 0.5)]]);
+        let sum: f32 = bilinear(33, 27).iter().flatten().map(|(_, w)| w).sum();
+        assert!((sum - 27.0).abs() < 1e-4);
     }
 }

@@ -283,6 +283,10 @@ pub trait Ops {
     /// until the next stage starts.
     fn stage(&mut self, _name: &str) {}
 
+    /// Starts a scope: names of parameters, and of stages, are what follows it,
+    /// until another one starts. Empty ends it.
+    fn scope(&mut self, scope: &str);
+
     /// Dense convolution, bias and activation.
     fn conv(&mut self, x: &Self::V, p: &Conv) -> Result<Self::V>;
 
@@ -339,6 +343,9 @@ pub trait Ops {
     /// Sequences one after another.
     fn concat_tokens(&mut self, xs: &[Self::V]) -> Result<Self::V>;
 
+    /// The same tokens in `batch` sequences: `(b, n, d)` to `(batch, b * n / batch, d)`.
+    fn regroup(&mut self, x: &Self::V, batch: usize) -> Result<Self::V>;
+
     /// Tokens made of tokens: `(b, n, d)` to `(b, mix.len(), d)`.
     fn mix_tokens(&mut self, x: &Self::V, mix: &Mix) -> Result<Self::V>;
 
@@ -352,6 +359,18 @@ pub trait Ops {
     /// Bidirectional attention over a packed projection, scale
     /// `1 / sqrt(head_dim)`; `(b, n, packed) -> (b, n, heads * head_dim)`.
     fn attention(&mut self, qkv: &Self::V, heads: Heads) -> Result<Self::V>;
+
+    /// Attention of queries `(b, n, d)` to the keys `(b, m, d)` of several
+    /// sources at once, batch by batch, scale `1 / sqrt(d / heads)`. Keys that are
+    /// `hidden` (`b * sum of m`) are not looked at; each batch has one that is not.
+    fn cross_attention(
+        &mut self,
+        q: &Self::V,
+        keys: &[Self::V],
+        values: &[Self::V],
+        heads: usize,
+        hidden: Option<&[bool]>,
+    ) -> Result<Self::V>;
 
     /// Causal attention of new positions over all positions so far; appends
     /// the new keys and values to the cache of `layer`.

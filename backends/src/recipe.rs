@@ -228,8 +228,8 @@ pub struct Inputs {
     pub pixels: Vec<Pixels>,
     /// Whether the encoder takes all inputs at once.
     pub batched: bool,
-    /// How their tokens become one sequence; `None` if they are one already.
-    pub arrangement: Option<Mix>,
+    /// How the image is laid out in them.
+    pub place: Placement,
 }
 
 impl Inputs {
@@ -334,7 +334,7 @@ impl Recipe {
         Ok(Inputs {
             pixels,
             batched: tiles.is_some_and(|tiles| tiles.encode == EncodeTiles::Batched),
-            arrangement: self.arrangement(&place)?,
+            place,
         })
     }
 

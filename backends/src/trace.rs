@@ -6,6 +6,7 @@
 //! with any interpreter can be profiled without a line in its kernels or in
 //! the networks. The observer may read a clock; nothing here does.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::cost::CostOps;
@@ -59,6 +60,8 @@ pub enum OpKind {
     TakeTokens,
     /// Sequences one after another.
     ConcatTokens,
+    /// Sequences cut or joined.
+    Regroup,
     /// Tokens made of tokens.
     MixTokens,
     /// Rows of an embedding table.
@@ -67,6 +70,8 @@ pub enum OpKind {
     Rotary,
     /// Bidirectional attention.
     Attention,
+    /// Attention to windows.
+    CrossAttention,
     /// Causal attention over the KV cache.
     CachedAttention,
     /// Gated activation.
@@ -95,10 +100,12 @@ impl fmt::Display for OpKind {
             OpKind::AddPositions => "add positions",
             OpKind::TakeTokens => "take tokens",
             OpKind::ConcatTokens => "concat tokens",
+            OpKind::Regroup => "regroup",
             OpKind::MixTokens => "mix tokens",
             OpKind::Embed => "embed",
             OpKind::Rotary => "rotary",
             OpKind::Attention => "attention",
+            OpKind::CrossAttention => "cross attention",
             OpKind::CachedAttention => "cached attention",
             OpKind::Swiglu => "swiglu",
         };
@@ -156,6 +163,7 @@ pub struct Traced<'a, O> {
     inner: O,
     observer: Watch<'a>,
     meter: Meter,
+    scope: String,
     stage: String,
 }
 
@@ -166,6 +174,7 @@ impl<'a, O: Ops> Traced<'a, O> {
             inner,
             observer,
             meter,
+            scope: String::new(),
             stage: UNNAMED.into(),
         }
     }
@@ -189,10 +198,14 @@ impl<'a, O: Ops> Traced<'a, O> {
         let mut ops = CostOps::new(self.meter.element_bytes, self.meter.past);
         let shape = count(&mut ops, &shapes)?;
         let (cost, _) = ops.finish();
+        let name = match self.scope.as_str() {
+            "" => Cow::Borrowed(name),
+            scope => Cow::Owned(format!("{scope}{name}")),
+        };
         observer.enter(&OpEvent {
             stage: &self.stage,
             kind,
-            name,
+            name: &name,
             shape,
             flops: cost.flops(),
             bytes: cost.bytes(),
@@ -210,9 +223,14 @@ impl<O: Ops> Ops for Traced<'_, O> {
         self.inner.shape(x)
     }
 
+    fn scope(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+        self.inner.scope(scope);
+    }
+
     fn stage(&mut self, name: &str) {
-        if self.observer.is_some() && self.stage != name {
-            name.clone_into(&mut self.stage);
+        if self.observer.is_some() {
+            self.stage = format!("{}{name}", self.scope);
         }
         self.inner.stage(name);
     }
@@ -329,6 +347,11 @@ impl<O: Ops> Ops for Traced<'_, O> {
         })
     }
 
+    fn regroup(&mut self, x: &O::V, batch: usize) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.regroup(&s[0], batch);
+        self.op(OpKind::Regroup, "", &[x], count, |o| o.regroup(x, batch))
+    }
+
     fn mix_tokens(&mut self, x: &O::V, mix: &Mix) -> Result<O::V> {
         let count = |c: &mut CostOps, s: &[Shape]| c.mix_tokens(&s[0], mix);
         self.op(OpKind::MixTokens, "", &[x], count, |o| o.mix_tokens(x, mix))
@@ -350,6 +373,24 @@ impl<O: Ops> Ops for Traced<'_, O> {
         let count = |c: &mut CostOps, s: &[Shape]| c.attention(&s[0], heads);
         self.op(OpKind::Attention, "", &[qkv], count, |o| {
             o.attention(qkv, heads)
+        })
+    }
+
+    fn cross_attention(
+        &mut self,
+        q: &O::V,
+        keys: &[O::V],
+        values: &[O::V],
+        heads: usize,
+        hidden: Option<&[bool]>,
+    ) -> Result<O::V> {
+        let inputs: Vec<&O::V> = [q].into_iter().chain(keys).chain(values).collect();
+        let n = keys.len();
+        let count = |c: &mut CostOps, s: &[Shape]| {
+            c.cross_attention(&s[0], &s[1..=n], &s[1 + n..], heads, hidden)
+        };
+        self.op(OpKind::CrossAttention, "", &inputs, count, |o| {
+            o.cross_attention(q, keys, values, heads, hidden)
         })
     }
 

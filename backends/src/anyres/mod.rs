@@ -13,6 +13,7 @@ mod tiles;
 mod tokens;
 
 pub use tiles::inputs;
+pub(crate) use tokens::Mosaic;
 
 use serde::{Deserialize, Serialize};
 

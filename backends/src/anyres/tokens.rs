@@ -2,7 +2,7 @@
 
 use super::{Grid, Merge, Placement, Tiling};
 use crate::error::{Error, Result};
-use crate::mix::Mix;
+use crate::mix::{Mix, bilinear};
 
 /// From this factor on in each direction, tokens are shrunk.
 const SHRINK_FROM: f64 = 1.1;
@@ -55,15 +55,9 @@ impl Tiling {
         let across = bilinear(width, shrunk(width));
         for vertical in &down {
             for horizontal in &across {
-                let taps = vertical.iter().flat_map(|(y, a)| {
-                    let (rows, columns) = (rows.start, columns.start);
-                    let taps = horizontal.iter().map(move |(x, b)| {
-                        let source = mosaic.source(rows + y, columns + x);
-                        (source, a * b)
-                    });
-                    taps.filter(|(_, weight)| *weight != 0.0)
+                mix.square(vertical, horizontal, |y, x| {
+                    mosaic.source(rows.start + y, columns.start + x)
                 });
-                mix.push(taps);
             }
             mix.copy(0);
         }
@@ -84,7 +78,7 @@ fn square(tokens: usize) -> Result<usize> {
 }
 
 /// The tokens of all tiles, laid out as the tiles lie.
-struct Mosaic {
+pub(crate) struct Mosaic {
     grid: Grid,
     /// Tokens along a tile's side.
     side: usize,
@@ -97,8 +91,13 @@ impl Mosaic {
         Mosaic { grid, side, first }
     }
 
+    /// A single tile of `side` tokens a side, counted from `first`.
+    pub(crate) fn square(side: usize, first: usize) -> Mosaic {
+        Mosaic::new([1, 1].into(), side, first)
+    }
+
     /// Which token lies in row `y` and column `x` of the mosaic.
-    fn source(&self, y: usize, x: usize) -> usize {
+    pub(crate) fn source(&self, y: usize, x: usize) -> usize {
         let s = self.side;
         let tile = (y / s) * self.grid.columns + x / s;
         self.first + tile * s * s + (y % s) * s + x % s
@@ -106,7 +105,10 @@ impl Mosaic {
 
     /// Rows and columns that are not padding: as much is taken from one end as
     /// from the other, half of what is too much rounded down.
-    fn unpadded(&self, place: &Placement) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+    pub(crate) fn unpadded(
+        &self,
+        place: &Placement,
+    ) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
         let (rows, columns) = (self.grid.rows * self.side, self.grid.columns * self.side);
         let (width, height) = (place.width as usize, place.height as usize);
         let inner = |all: usize, kept: usize| {
@@ -120,20 +122,6 @@ impl Mosaic {
             (0..rows, inner(columns, width * rows / height))
         }
     }
-}
-
-/// Bilinear taps of each of `to` positions over `from`, as torch's `interpolate`
-/// computes them with `align_corners=False`.
-fn bilinear(from: usize, to: usize) -> Vec<[(usize, f32); 2]> {
-    let scale = from as f32 / to as f32;
-    let position = |i: usize| {
-        let at = (scale * (i as f32 + 0.5) - 0.5).max(0.0);
-        let low = (at as usize).min(from - 1);
-        let share = at - low as f32;
-        let high = (low + 1).min(from - 1);
-        [(low, 1.0 - share), (high, share)]
-    };
-    (0..to).map(position).collect()
 }
 
 #[cfg(test)]
@@ -191,12 +179,5 @@ mod tests {
         let mix = tiling.arrange(&place, 4).unwrap();
         assert_eq!((mix.len(), mix.taps(4)), (5, &[(0, 1.0)][..]));
         assert!(tiling.arrange(&tiling.place(5, 7, 8), 5).is_err());
-    }
-
-    #[test]
-    fn shrinking_weighs_by_distance() {
-        assert_eq!(bilinear(4, 2), [[(0, 0.5), (1, 0.5)], [(2, 0.5), (3, 0.5)]]);
-        let sum: f32 = bilinear(33, 27).iter().flatten().map(|(_, w)| w).sum();
-        assert!((sum - 27.0).abs() < 1e-4);
     }
 }

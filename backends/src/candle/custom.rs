@@ -17,6 +17,7 @@ use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear, mlp
 use super::kernels::norm::{Kind, norm};
 use super::kernels::pointwise::{add_table, gate, row_mean, swiglu};
 use super::kernels::rotary::RotaryTable;
+use super::kernels::windows::{Window, windowed};
 use super::store::Matrix;
 use crate::ops::{Act, Heads};
 
@@ -466,5 +467,37 @@ impl CpuOp for CachedAttentionOp {
         };
         let y = attention(&[sequence], self.heads, true);
         Ok((y, (1, dims[1], self.heads.width()).into()))
+    }
+}
+
+/// Attention of queries `(b, n, d)` to windows of keys of several sources.
+pub struct WindowsOp {
+    /// `(b, m, d)` a source.
+    pub keys: Vec<Tensor>,
+    /// As the keys.
+    pub values: Vec<Tensor>,
+    /// Heads.
+    pub heads: usize,
+    /// Keys that are not looked at.
+    pub hidden: Option<Vec<bool>>,
+}
+
+impl CpuOp for WindowsOp {
+    const NAME: &'static str = "cross attention";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let keys: Vec<_> = self.keys.iter().map(read).collect();
+        let values: Vec<_> = self.values.iter().map(read).collect();
+        let mut windows = Vec::with_capacity(keys.len());
+        for ((k, v), tensor) in keys.iter().zip(&values).zip(&self.keys) {
+            windows.push(Window {
+                keys: k.slice()?,
+                values: v.slice()?,
+                n: tensor.dim(1)?,
+            });
+        }
+        let shape = (dims[1], self.heads, dims[2]);
+        let y = windowed(x, &windows, self.hidden.as_deref(), shape);
+        Ok((y, dims.into()))
     }
 }

@@ -10,12 +10,12 @@ use super::kernels::rotary::RotaryTable;
 use super::kernels::simd::Level;
 use super::ops::{CandleOps, DecoderState, KvCache};
 use super::store::Params;
+use crate::anyres::Placement;
 use crate::backend::{
     Features, LoadOptions, LoadedModel, ModelFacts, input_sides, prompt_positions, within,
 };
 use crate::error::Result;
 use crate::image::Pixels;
-use crate::mix::Mix;
 use crate::nets::{DecoderConfig, decoder, projector};
 use crate::ops::Ops;
 use crate::recipe::Recipe;
@@ -183,27 +183,30 @@ impl LoadedModel for CandleModel {
         self.features(features)
     }
 
-    fn project(&mut self, features: &Features) -> Result<Features> {
+    fn project(&mut self, inputs: &[Features], place: &Placement) -> Result<Features> {
         let c = self.recipe.projector()?;
-        let x = tensor(features)?;
+        Features::check(inputs, place)?;
+        let mix = self.recipe.arrangement(place)?;
+        let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>>>()?;
         let watch = self.observer.as_deref_mut();
-        let y = self.pool.install(|| {
-            let ops = CandleOps::new(&self.projector);
-            projector::forward(&mut Traced::new(ops, watch, meter(self.dtype, 0)), c, x)
-        })?;
-        self.features(y)
-    }
-
-    fn arrange(&mut self, inputs: &[Features], mix: &Mix) -> Result<Features> {
-        let c = self.recipe.projector()?;
-        let rows = |f: &Features| Ok(tensor(f)?.reshape((1, f.inputs * f.tokens, f.dim))?);
-        let rows = inputs.iter().map(rows).collect::<Result<Vec<_>>>()?;
-        let watch = self.observer.as_deref_mut();
-        let y = self.pool.install(|| {
+        let y = self.pool.install(|| -> Result<Tensor> {
             let ops = CandleOps::new(&self.projector);
             let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
-            let x = ops.concat_tokens(&rows)?;
-            projector::arrange(&mut ops, c, &x, mix)
+            let mut projected = Vec::with_capacity(tensors.len());
+            for x in tensors {
+                let y = projector::forward(&mut ops, c, x)?;
+                let (inputs, tokens, dim) = y.dims3()?;
+                projected.push(y.reshape((1, inputs * tokens, dim))?);
+            }
+            match (projected.as_slice(), &mix) {
+                ([only], None) => Ok(only.clone()),
+                (all, None) => ops.concat_tokens(all),
+                ([only], Some(mix)) => projector::arrange(&mut ops, c, only, mix),
+                (all, Some(mix)) => {
+                    let x = ops.concat_tokens(all)?;
+                    projector::arrange(&mut ops, c, &x, mix)
+                }
+            }
         })?;
         self.features(y)
     }

@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 
 use super::custom::{
     AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp, MlpOp,
-    NormOp, PositionsOp, RotaryOp, SwigluOp, apply,
+    NormOp, PositionsOp, RotaryOp, SwigluOp, WindowsOp, apply,
 };
 use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
@@ -82,6 +82,8 @@ pub struct DecoderState<'a> {
 /// The interpreter over the parameters of one part.
 pub struct CandleOps<'a> {
     params: &'a Params,
+    /// What names of parameters follow.
+    scope: String,
     decoder: Option<DecoderState<'a>>,
 }
 
@@ -90,6 +92,7 @@ impl<'a> CandleOps<'a> {
     pub fn new(params: &'a Params) -> CandleOps<'a> {
         CandleOps {
             params,
+            scope: String::new(),
             decoder: None,
         }
     }
@@ -98,16 +101,25 @@ impl<'a> CandleOps<'a> {
     pub fn with_state(params: &'a Params, state: DecoderState<'a>) -> CandleOps<'a> {
         CandleOps {
             params,
+            scope: String::new(),
             decoder: Some(state),
         }
     }
 
+    /// A parameter by its name in the scope.
+    fn param(&self, name: &str) -> Result<Tensor> {
+        Ok(self.params.get(&format!("{}{name}", self.scope))?.clone())
+    }
+
     fn weight(&self, name: &str) -> Result<Tensor> {
-        Ok(self.params.get(&format!("{name}.weight"))?.clone())
+        self.param(&format!("{name}.weight"))
     }
 
     fn matrix(&self, name: &str) -> Result<Matrix> {
-        Ok(self.params.matrix(&format!("{name}.weight"))?.clone())
+        Ok(self
+            .params
+            .matrix(&format!("{}{name}.weight", self.scope))?
+            .clone())
     }
 
     fn layer(&self, p: &Linear, residual: Option<&Tensor>) -> Result<LinearOp> {
@@ -123,7 +135,7 @@ impl<'a> CandleOps<'a> {
         if !wanted {
             return Ok(None);
         }
-        Ok(Some(self.params.get(&format!("{name}.bias"))?.clone()))
+        self.param(&format!("{name}.bias")).map(Some)
     }
 
     fn state(&self, op: &'static str) -> Result<&DecoderState<'a>> {
@@ -172,6 +184,10 @@ impl Ops for CandleOps<'_> {
         }
     }
 
+    fn scope(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+    }
+
     fn conv(&mut self, x: &Tensor, p: &Conv) -> Result<Tensor> {
         expect("conv", &p.name, p.c_in, x)?;
         let op = ConvOp {
@@ -192,7 +208,7 @@ impl Ops for CandleOps<'_> {
         expect("depthwise", &p.name, p.channels, x)?;
         let op = DepthwiseOp {
             weight: self.weight(&p.name)?,
-            bias: self.params.get(&format!("{}.bias", p.name))?.clone(),
+            bias: self.param(&format!("{}.bias", p.name))?,
             multiplier: p.multiplier,
             kernel: p.kernel,
             stride: p.stride,
@@ -259,13 +275,13 @@ impl Ops for CandleOps<'_> {
 
     fn prepend_token(&mut self, x: &Tensor, name: &str) -> Result<Tensor> {
         let (b, _, d) = x.dims3()?;
-        let token = self.params.get(name)?.reshape((1, 1, d))?;
+        let token = self.param(name)?.reshape((1, 1, d))?;
         Ok(Tensor::cat(&[&token.broadcast_as((b, 1, d))?, x], 1)?)
     }
 
     fn add_positions(&mut self, x: &Tensor, name: &str) -> Result<Tensor> {
         let (_, n, d) = x.dims3()?;
-        let table = self.params.get(name)?.reshape((n, d))?;
+        let table = self.param(name)?.reshape((n, d))?;
         Ok(apply(x, PositionsOp { table })?)
     }
 
@@ -277,6 +293,11 @@ impl Ops for CandleOps<'_> {
 
     fn concat_tokens(&mut self, xs: &[Tensor]) -> Result<Tensor> {
         Ok(Tensor::cat(xs, 1)?)
+    }
+
+    fn regroup(&mut self, x: &Tensor, batch: usize) -> Result<Tensor> {
+        let (b, n, d) = x.dims3()?;
+        Ok(x.reshape((batch, b * n / batch.max(1), d))?)
     }
 
     fn mix_tokens(&mut self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
@@ -315,6 +336,26 @@ impl Ops for CandleOps<'_> {
     fn attention(&mut self, qkv: &Tensor, heads: Heads) -> Result<Tensor> {
         expect("attention", "qkv", heads.packed(), qkv)?;
         Ok(apply(qkv, AttentionOp { heads })?)
+    }
+
+    fn cross_attention(
+        &mut self,
+        q: &Tensor,
+        keys: &[Tensor],
+        values: &[Tensor],
+        heads: usize,
+        hidden: Option<&[bool]>,
+    ) -> Result<Tensor> {
+        let contiguous = |all: &[Tensor]| -> candle_core::Result<Vec<Tensor>> {
+            all.iter().map(Tensor::contiguous).collect()
+        };
+        let op = WindowsOp {
+            keys: contiguous(keys)?,
+            values: contiguous(values)?,
+            heads,
+            hidden: hidden.map(<[bool]>::to_vec),
+        };
+        Ok(apply(q, op)?)
     }
 
     fn cached_attention(&mut self, qkv: &Tensor, heads: Heads, layer: usize) -> Result<Tensor> {

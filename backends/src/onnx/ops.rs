@@ -75,6 +75,8 @@ impl Value {
 pub struct OnnxOps<'a> {
     pub(super) graph: &'a mut GraphBuilder,
     part: Part,
+    /// What names of parameters follow.
+    scope: String,
     specs: HashMap<&'a str, &'a ParamSpec>,
     shapes: CostOps,
     /// The input that holds token ids.
@@ -90,6 +92,7 @@ impl<'a> OnnxOps<'a> {
         OnnxOps {
             graph,
             part,
+            scope: String::new(),
             specs: specs.iter().map(|s| (s.name.as_str(), s)).collect(),
             shapes: CostOps::new(4, 0),
             ids: None,
@@ -104,8 +107,9 @@ impl<'a> OnnxOps<'a> {
     }
 
     fn spec(&self, name: &str) -> Result<&'a ParamSpec> {
-        let spec = self.specs.get(name).copied();
-        spec.ok_or_else(|| Error::MissingParam { name: name.into() })
+        let name = format!("{}{name}", self.scope);
+        let spec = self.specs.get(name.as_str()).copied();
+        spec.ok_or(Error::MissingParam { name })
     }
 
     /// A parameter in its canonical shape.
@@ -225,6 +229,10 @@ impl Ops for OnnxOps<'_> {
     fn stage(&mut self, name: &str) {
         self.graph
             .set_scope(&format!("{}/{name}", self.part.name()));
+    }
+
+    fn scope(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
     }
 
     fn conv(&mut self, x: &Value, p: &Conv) -> Result<Value> {
@@ -426,6 +434,13 @@ impl Ops for OnnxOps<'_> {
         Ok(Value::new(name, shape, Form::Tokens))
     }
 
+    fn regroup(&mut self, x: &Value, batch: usize) -> Result<Value> {
+        let shape = self.shapes.regroup(&x.shape, batch)?;
+        let dims = [batch as i64, -1, shape.channels() as i64];
+        let name = self.reshape(&x.name, &dims);
+        Ok(Value::new(name, shape, Form::Tokens))
+    }
+
     fn mix_tokens(&mut self, x: &Value, mix: &Mix) -> Result<Value> {
         let shape = self.shapes.mix_tokens(&x.shape, mix)?;
         // Every token has as many taps; those that are missing weigh nothing.
@@ -483,6 +498,46 @@ impl Ops for OnnxOps<'_> {
             grid: qkv.grid.clone(),
             ..Value::new(name, shape, Form::Tokens)
         })
+    }
+
+    fn cross_attention(
+        &mut self,
+        q: &Value,
+        keys: &[Value],
+        values: &[Value],
+        heads: usize,
+        hidden: Option<&[bool]>,
+    ) -> Result<Value> {
+        let shapes = |all: &[Value]| all.iter().map(|x| x.shape).collect::<Vec<_>>();
+        let (k, v) = (shapes(keys), shapes(values));
+        let shape = (self.shapes).cross_attention(&q.shape, &k, &v, heads, hidden)?;
+        if hidden.is_some() {
+            return Err(Error::Unavailable {
+                what: "attention to windows with padding".into(),
+                why: "graphs are recorded for square images".into(),
+            });
+        }
+        let dim = (shape.channels() / heads) as i64;
+        let axis = [("axis", Attr::Int(1))];
+        let joined = |o: &mut Self, all: &[Value]| {
+            let names: Vec<&str> = all.iter().map(|x| x.name.as_str()).collect();
+            o.node("Concat", &names, &axis)
+        };
+        let (k, v) = (joined(self, keys), joined(self, values));
+        // (b, n, d) as (b, heads, n, dim), keys turned.
+        let apart = [0, 0, heads as i64, dim];
+        let [q, k, v] = [&q.name, &k, &v].map(|x| self.reshape(x, &apart));
+        let q = self.transpose(&q, &[0, 2, 1, 3]);
+        let k = self.transpose(&k, &[0, 2, 3, 1]);
+        let v = self.transpose(&v, &[0, 2, 1, 3]);
+        let scale = self.graph.float(1.0 / (dim as f32).sqrt());
+        let q = self.node("Mul", &[&q, &scale], &[]);
+        let scores = self.node("MatMul", &[&q, &k], &[]);
+        let shares = self.node("Softmax", &[&scores], &[("axis", Attr::Int(-1))]);
+        let y = self.node("MatMul", &[&shares, &v], &[]);
+        let y = self.transpose(&y, &[0, 2, 1, 3]);
+        let name = self.reshape(&y, &[0, 0, shape.channels() as i64]);
+        Ok(Value::new(name, shape, Form::Tokens))
     }
 
     fn cached_attention(&mut self, qkv: &Value, heads: Heads, layer: usize) -> Result<Value> {

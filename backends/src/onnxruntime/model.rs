@@ -11,12 +11,12 @@ use ort::value::DynValue;
 
 use super::graph::{Floats, Graph};
 use super::session::Loader;
+use crate::anyres::Placement;
 use crate::backend::{
     Features, LoadOptions, LoadedModel, ModelFacts, input_sides, prompt_positions, within,
 };
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::mix::Mix;
 use crate::nets::DecoderConfig;
 use crate::nets::projector::NEWLINE;
 use crate::onnx::{self, GraphBuilder, Storage, Target, parts::cache_names};
@@ -351,26 +351,13 @@ impl LoadedModel for OnnxRuntimeModel {
         features(VISION, run_one(graph, input, "image_features")?)
     }
 
-    fn project(&mut self, input: &Features) -> Result<Features> {
-        self.recipe.projector()?;
-        let rows = rows(input)?;
-        let Some(graph) = &mut self.projector else {
-            // The encoder's graph has done it.
-            return Ok(Features {
-                value: Box::new(rows.clone()),
-                ..*input
-            });
-        };
-        let shape = [input.inputs, input.tokens, input.dim];
-        let input = graph.floats("features", &shape, rows)?;
-        features(PROJECTOR, run_one(graph, input, "image_features")?)
-    }
-
-    fn arrange(&mut self, inputs: &[Features], mix: &Mix) -> Result<Features> {
-        let c = self.recipe.projector()?;
-        let mut tokens = match (c.newline, &self.newline) {
-            (true, Some(newline)) => newline.clone(),
-            (true, None) => {
+    fn project(&mut self, inputs: &[Features], place: &Placement) -> Result<Features> {
+        let c = self.recipe.projector()?.clone();
+        Features::check(inputs, place)?;
+        let mix = self.recipe.arrangement(place)?;
+        let mut tokens = match (&mix, c.newline, &self.newline) {
+            (Some(_), true, Some(newline)) => newline.clone(),
+            (Some(_), true, None) => {
                 return Err(Error::Unavailable {
                     what: "the rows of an image in tiles".into(),
                     why: "graphs do not hold the vector that ends them (image_newline); \
@@ -378,17 +365,28 @@ impl LoadedModel for OnnxRuntimeModel {
                         .into(),
                 });
             }
-            (false, _) => Vec::new(),
+            _ => Vec::new(),
         };
         for features in inputs {
-            tokens.extend(rows(features)?);
+            match &mut self.projector {
+                Some(graph) => {
+                    let shape = [features.inputs, features.tokens, features.dim];
+                    let input = graph.floats("features", &shape, rows(features)?)?;
+                    tokens.extend(run_one(graph, input, "image_features")?.1);
+                }
+                // The encoder's graph has done it.
+                None => tokens.extend(rows(features)?),
+            }
         }
-        mix.check(tokens.len() / c.d_out)?;
+        if let Some(mix) = mix {
+            mix.check(tokens.len() / c.d_out)?;
+            tokens = mix.apply(&tokens, c.d_out);
+        }
         Ok(Features {
             inputs: 1,
-            tokens: mix.len(),
+            tokens: tokens.len() / c.d_out,
             dim: c.d_out,
-            value: Box::new(mix.apply(&tokens, c.d_out)),
+            value: Box::new(tokens),
         })
     }
 

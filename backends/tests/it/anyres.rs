@@ -25,13 +25,9 @@ fn image(path: &Path) -> Rgb8 {
 
 /// The visual tokens of an image.
 fn see(model: &mut dyn LoadedModel, inputs: &Inputs) -> Features {
-    let mut projected = Vec::new();
-    for batch in inputs.batches() {
-        let features = model.encode(batch).unwrap();
-        projected.push(model.project(&features).unwrap());
-    }
-    let mix = inputs.arrangement.as_ref().unwrap();
-    model.arrange(&projected, mix).unwrap()
+    let encoded = inputs.batches().map(|batch| model.encode(batch).unwrap());
+    let encoded: Vec<Features> = encoded.collect();
+    model.project(&encoded, &inputs.place).unwrap()
 }
 
 fn check(family: &str, layout: &str) {
@@ -135,7 +131,8 @@ fn one_of_several_images_is_tiled_only_where_the_recipe_says_so() {
     let shape = |family: &str, images: usize| {
         let recipe: Recipe = recipe_from_folder(&fixture(family).join("llava")).unwrap();
         let inputs = recipe.prepare(&photo, images).unwrap();
-        (inputs.pixels.len(), inputs.arrangement.unwrap().len())
+        let tokens = recipe.arrangement(&inputs.place).unwrap().unwrap().len();
+        (inputs.pixels.len(), tokens)
     };
     // A square of 4 x 4 tokens and one newline.
     assert_eq!(shape("llava-onevision", 2), (1, 17));

@@ -9,7 +9,7 @@ use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::text::PromptTokens;
 use vlmbench_backends::weights::Part;
 
-use crate::parity::{CONTEXT, Engine, engines, fixture, largest, load};
+use crate::parity::{CONTEXT, Engine, engines, fixture, largest, load, project};
 
 /// A small vision-language model on every engine.
 fn each(check: impl Fn(Engine, &Recipe, &mut dyn LoadedModel)) {
@@ -76,7 +76,7 @@ fn an_image_changes_the_answer_and_its_rows_have_the_decoders_width() {
             let encoded = model.encode(&[pixels(side)]).unwrap();
             let tokens = recipe.encoder().unwrap().config.visual_tokens(side, side);
             assert_eq!(encoded.tokens, tokens.unwrap(), "{engine:?}");
-            let projected = model.project(&encoded).unwrap();
+            let projected = project(model, &encoded).unwrap();
             assert_eq!((projected.tokens, projected.dim), (encoded.tokens, hidden));
             let rows = model.read(&projected).unwrap();
             assert_eq!(rows.len(), projected.tokens * hidden);
@@ -109,7 +109,7 @@ fn what_does_not_fit_is_an_error_that_says_so() {
         let missing = error(model.prefill(&prompt, &[]));
         assert!(missing.contains("image 0"), "{missing}");
         let image = model.encode(&[pixels(100)]).unwrap();
-        let image = model.project(&image).unwrap();
+        let image = project(model, &image).unwrap();
         let wrong = PromptTokens::from_input_ids(&[1, -200], None, &[image.tokens + 1]).unwrap();
         let wrong = error(model.prefill(&wrong, &[image]));
         assert!(wrong.contains("visual tokens"), "{wrong}");
@@ -119,7 +119,7 @@ fn what_does_not_fit_is_an_error_that_says_so() {
             dim: 1,
             value: Box::new("no engine's"),
         };
-        assert!(model.project(&foreign).is_err(), "{engine:?}");
+        assert!(project(model, &foreign).is_err(), "{engine:?}");
     });
 }
 
@@ -131,7 +131,10 @@ fn a_part_that_the_recipe_lacks_is_named() {
     for engine in engines() {
         let mut model = load(&recipe, &SeededSource::new(7), Precision::F32, engine);
         let encoded = model.encode(&[pixels(64)]).unwrap();
-        assert!(matches!(model.project(&encoded), Err(Error::NoPart { .. })));
+        assert!(matches!(
+            project(model.as_mut(), &encoded),
+            Err(Error::NoPart { .. })
+        ));
         let answer = model.prefill(&text(&[1]), &[]);
         assert!(matches!(answer, Err(Error::NoPart { .. })), "{engine:?}");
         assert_eq!(model.facts().context, 0);
@@ -146,7 +149,7 @@ fn half_precision_is_near_and_not_the_same() {
     let run = |engine, precision| {
         let mut model = load(&recipe, &SeededSource::new(7), precision, engine);
         let encoded = model.encode(&[pixels(64)]).unwrap();
-        let projected = model.project(&encoded).unwrap();
+        let projected = project(model.as_mut(), &encoded).unwrap();
         let prompt = PromptTokens::from_input_ids(&[1, -200, 2], None, &[projected.tokens]);
         model.prefill(&prompt.unwrap(), &[projected]).unwrap();
         model.decode(3).unwrap()

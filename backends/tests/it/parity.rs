@@ -10,6 +10,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vlmbench_backends::Result;
+use vlmbench_backends::anyres::Placement;
 use vlmbench_backends::backend::{
     self, EngineOptions, Features, Level, LoadOptions, LoadedModel, Precision, Settings,
 };
@@ -128,6 +130,16 @@ pub fn open_on(name: &str, engine: Engine) -> (Recipe, Box<dyn LoadedModel>) {
     let source = CheckpointSource::open(&folder, &recipe, &inventory).unwrap();
     let model = load(&recipe, &source, Precision::F32, engine);
     (recipe, model)
+}
+
+/// Projects the features of an image that is one encoder input.
+pub fn project(model: &mut dyn LoadedModel, features: &Features) -> Result<Features> {
+    let place = Placement {
+        width: 0,
+        height: 0,
+        grid: None,
+    };
+    model.project(std::slice::from_ref(features), &place)
 }
 
 pub fn largest(values: &[f32]) -> f32 {
@@ -265,7 +277,7 @@ fn check_model_on(engine: Engine, checkpoint: &str, suffixes: &[&str]) {
         let mut images: Vec<Features> = Vec::new();
         if recipe.encoder.is_some() {
             let encoded = model.encode(&[pixels(&file("input"))]).unwrap();
-            let projected = model.project(&encoded).unwrap();
+            let projected = project(model.as_mut(), &encoded).unwrap();
             check_projected(model.as_ref(), &projected, &file, &what);
             images.push(projected);
         }
@@ -362,7 +374,7 @@ fn seeded_weights_keep_activations_finite_and_alive() {
             (0.05..100.0).contains(&scale),
             "{precision}: features up to {scale}"
         );
-        let projected = model.project(&encoded).unwrap();
+        let projected = project(model.as_mut(), &encoded).unwrap();
         let prompt = PromptTokens::from_input_ids(&ids, None, &[projected.tokens]).unwrap();
         let logits = model.prefill(&prompt, &[projected]).unwrap();
         assert!(logits.iter().all(|v| v.is_finite()), "{precision}");

@@ -12,7 +12,7 @@ use vlmbench_backends::text::PromptTokens;
 use vlmbench_backends::trace::{Observer, OpEvent};
 use vlmbench_backends::weights::{decoder_cost, encoder_cost, projector_cost};
 
-use crate::parity::{CANDLE, load, open};
+use crate::parity::{CANDLE, load, open, project};
 
 /// Where the image stands among the ids.
 const IMAGE: i64 = -200;
@@ -63,7 +63,7 @@ fn run(model: &mut dyn LoadedModel, side: usize, watcher: &Watcher) -> (Vec<Vec<
     watcher.cut();
     let features = model.encode(&[pixels(side)]).unwrap();
     seen.push(watcher.cut());
-    let projected = model.project(&features).unwrap();
+    let projected = project(model, &features).unwrap();
     seen.push(watcher.cut());
     let images: [Features; 1] = [projected];
     let prompt = PromptTokens::from_input_ids(&[1, 2, IMAGE, 3], None, &[images[0].tokens]);

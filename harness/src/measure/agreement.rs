@@ -206,8 +206,7 @@ impl Outputs {
                 outputs.features = Some((shape, rows));
             }
             if session.recipe.projector.is_some() {
-                let arrangement = inputs.arrangement.as_ref();
-                let projected = session.runner().project(features, arrangement, &mut ());
+                let projected = session.runner().project(&features, &inputs.place, &mut ());
                 let projected = projected.map_err(failed)?;
                 let shape = vec![projected.tokens, projected.dim];
                 outputs.image_features = Some((shape, session.model.read(&projected)?));

@@ -17,6 +17,7 @@ pub mod pointwise;
 pub mod product;
 pub mod rotary;
 pub mod simd;
+pub mod windows;
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};

@@ -115,11 +115,10 @@ impl Reference {
                 place.inputs()
             )));
         }
-        let arrangement = recipe.arrangement(&place)?;
         Ok(Some(Inputs {
             pixels: self.pixels.clone(),
             batched: true,
-            arrangement,
+            place,
         }))
     }
 
@@ -129,7 +128,10 @@ impl Reference {
         let Some(prompt) = &self.input_ids else {
             return Ok(0);
         };
-        let arrangement = self.inputs(recipe)?.and_then(|inputs| inputs.arrangement);
+        let arrangement = match self.inputs(recipe)? {
+            Some(inputs) => recipe.arrangement(&inputs.place)?,
+            None => None,
+        };
         let visual = match (arrangement, self.pixels.first()) {
             (Some(mix), _) => mix.len(),
             (None, Some(p)) => recipe.input_tokens_of(p.height, p.width)?,
