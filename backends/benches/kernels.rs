@@ -16,7 +16,7 @@ use vlmbench_backends::candle::kernels::element::Element;
 use vlmbench_backends::candle::kernels::linear::{Dense, Epilogue, Weight, linear};
 use vlmbench_backends::candle::kernels::norm::{Kind, norm};
 use vlmbench_backends::candle::kernels::packed::Packing;
-use vlmbench_backends::candle::kernels::pointwise::{gate, row_mean, swiglu};
+use vlmbench_backends::candle::kernels::pointwise::{gate, glu, row_mean};
 use vlmbench_backends::candle::kernels::rotary::RotaryTable;
 use vlmbench_backends::ops::{Act, Heads};
 
@@ -170,6 +170,7 @@ fn depthwises(c: &mut Criterion) {
             multiplier,
             kernel,
             stride,
+            padding: kernel / 2,
         };
         let oc = g.out_channels();
         let x = values(side * side * channels);
@@ -259,14 +260,14 @@ fn norms(c: &mut Criterion) {
         let bias16 = (kind == Kind::Layer).then_some(&w16[..]);
         group.throughput(Throughput::Bytes(8 * 608 * 896));
         group.bench_function(format!("f32 {name} 608x896"), |b| {
-            b.iter(|| black_box(norm(&x, &w, bias, kind, 1e-5)));
+            b.iter(|| black_box(norm(&x, (&w, bias), kind, 1e-5, Act::None)));
         });
         group.bench_function(format!("f32 {name} 608x896, plain loop"), |b| {
             b.iter(|| black_box(naive_norm(&x, &w, bias, 1e-5)));
         });
         group.throughput(Throughput::Bytes(4 * 608 * 896));
         group.bench_function(format!("bf16 {name} 608x896"), |b| {
-            b.iter(|| black_box(norm(&x16, &w16, bias16, kind, 1e-5)));
+            b.iter(|| black_box(norm(&x16, (&w16, bias16), kind, 1e-5, Act::None)));
         });
     }
 }
@@ -333,7 +334,7 @@ fn rows(c: &mut Criterion) {
     let x = values(tokens * 2 * width);
     group.throughput(Throughput::Bytes((12 * tokens * width) as u64));
     group.bench_function("f32 swiglu 320x4864", |b| {
-        b.iter(|| black_box(swiglu(&x, width)));
+        b.iter(|| black_box(glu(&x, width, Act::Silu)));
     });
     group.bench_function("f32 swiglu 320x4864, plain loop", |b| {
         b.iter(|| {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::mix::Mix;
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take, pooled};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::params::{ParamKind, ParamSpec};
 
 /// Costs of one stage.
@@ -164,6 +164,15 @@ impl CostOps {
     }
 }
 
+fn first_of<'a>(op: &'static str, xs: &'a [Shape]) -> Result<&'a Shape> {
+    xs.first().ok_or_else(|| Error::Shape {
+        op,
+        name: String::new(),
+        expected: "at least one value".into(),
+        got: "none".into(),
+    })
+}
+
 fn expect(op: &'static str, name: &str, expected: usize, got: usize) -> Result<()> {
     if expected == got {
         return Ok(());
@@ -174,6 +183,11 @@ fn expect(op: &'static str, name: &str, expected: usize, got: usize) -> Result<(
         expected: format!("{expected} channels"),
         got: format!("{got}"),
     })
+}
+
+/// Output side of a convolution.
+fn convolved(side: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+    (side + 2 * padding).saturating_sub(kernel) / stride + 1
 }
 
 fn map(op: &'static str, name: &str, x: Shape) -> Result<(usize, usize, usize)> {
@@ -229,7 +243,7 @@ impl Ops for CostOps {
     fn conv(&mut self, x: &Shape, p: &Conv) -> Result<Shape> {
         let (b, h, w) = map("conv", &p.name, *x)?;
         expect("conv", &p.name, p.c_in, x.channels())?;
-        let side = |s: usize| (s + 2 * p.padding).saturating_sub(p.kernel) / p.stride + 1;
+        let side = |s| convolved(s, p.kernel, p.stride, p.padding);
         let out = Shape::Map {
             b,
             c: p.c_out,
@@ -252,11 +266,12 @@ impl Ops for CostOps {
         let (b, h, w) = map("depthwise", &p.name, *x)?;
         expect("depthwise", &p.name, p.channels, x.channels())?;
         let c = p.channels * p.multiplier;
+        let side = |s| convolved(s, p.kernel, p.stride, p.padding);
         let out = Shape::Map {
             b,
             c,
-            h: p.out_side(h),
-            w: p.out_side(w),
+            h: side(h),
+            w: side(w),
         };
         self.param(
             format!("{}.weight", p.name),
@@ -318,9 +333,9 @@ impl Ops for CostOps {
         Ok(self.op(0, &[*x], out))
     }
 
-    fn average_pool(&mut self, x: &Shape, side: usize) -> Result<Shape> {
+    fn average_pool(&mut self, x: &Shape, p: Pool) -> Result<Shape> {
         let (b, h, w) = map("average pool", "", *x)?;
-        let (h, w) = pooled(h, w, side)?;
+        let (h, w) = (p.out_side(h)?, p.out_side(w)?);
         let c = x.channels();
         Ok(self.op(0, &[*x], Shape::Map { b, c, h, w }))
     }
@@ -381,15 +396,25 @@ impl Ops for CostOps {
         })
     }
 
+    fn concat_channels(&mut self, xs: &[Shape]) -> Result<Shape> {
+        let first = *first_of("concat channels", xs)?;
+        for x in xs {
+            let same = first.with_channels(x.channels());
+            if *x != same {
+                return Err(Error::Shape {
+                    op: "concat channels",
+                    name: String::new(),
+                    expected: format!("{same:?}"),
+                    got: format!("{x:?}"),
+                });
+            }
+        }
+        let c = xs.iter().map(Shape::channels).sum();
+        Ok(self.op(0, xs, first.with_channels(c)))
+    }
+
     fn concat_tokens(&mut self, xs: &[Shape]) -> Result<Shape> {
-        let Some(first) = xs.first() else {
-            return Err(Error::Shape {
-                op: "concat tokens",
-                name: String::new(),
-                expected: "at least one sequence".into(),
-                got: "none".into(),
-            });
-        };
+        let first = first_of("concat tokens", xs)?;
         let (b, _) = tokens("concat tokens", "", *first)?;
         let mut total = 0;
         for x in xs {
@@ -491,8 +516,8 @@ impl Ops for CostOps {
         self.attend(*qkv, heads, self.past)
     }
 
-    fn swiglu(&mut self, gate_up: &Shape) -> Result<Shape> {
-        tokens("swiglu", "", *gate_up)?;
+    fn glu(&mut self, gate_up: &Shape, _act: Act) -> Result<Shape> {
+        tokens("glu", "", *gate_up)?;
         Ok(self.op(
             0,
             &[*gate_up],
@@ -505,13 +530,17 @@ impl Ops for CostOps {
 mod tests {
     use super::*;
     use crate::nets::registry::{DECODERS, ENCODERS, find};
-    use crate::nets::{EncoderConfig, decoder};
+    use crate::nets::{EncoderConfig, MultiScaleConfig, Pooling, decoder};
 
     fn encoder_cost(name: &str, side: usize, all_layers: bool) -> Cost {
         let mut config = (find("encoder", ENCODERS, name).unwrap().config)();
         if let (EncoderConfig::Vit(c), true) = (&mut config, all_layers) {
             c.layers_run = c.layers;
         }
+        cost_of(&config, side)
+    }
+
+    fn cost_of(config: &EncoderConfig, side: usize) -> Cost {
         let mut ops = CostOps::new(4, 0);
         let pixels = Shape::Map {
             b: 1,
@@ -540,12 +569,34 @@ mod tests {
             ("convnext-xxl", 256, 395.93),
             ("dinov2-l-14", 518, 1013.6),
             ("dinov2-g-14", 518, 3566.7),
+            ("vitamin-l-224", 224, 149.85),
+            ("vitamin-l-384", 384, 468.16),
         ];
         for (name, side, expected) in reference {
             let got = encoder_cost(name, side, true).flops() as f64 / 1e9;
             let off = (got / expected - 1.0).abs();
             assert!(off < 0.01, "{name}@{side}: {got:.1} against {expected}");
         }
+    }
+
+    /// Reference: as above, with average pools or depthwise convolutions of
+    /// kernel and stride 8, 4 and 2 on the outputs of the first three stages.
+    #[test]
+    fn several_scales_cost_what_pools_them() {
+        let config = || (find("encoder", ENCODERS, "fastvit-mci2").unwrap().config)();
+        let alone = cost_of(&config(), 768);
+        let scaled = |pool| {
+            let config = MultiScaleConfig::around(config(), &[0, 1, 2], pool).unwrap();
+            assert_eq!(config.feature_dim(), 80 + 160 + 320 + 1280);
+            cost_of(&config, 768)
+        };
+        let average = scaled(Pooling::Average);
+        assert_eq!(average.flops(), alone.flops());
+        assert_eq!(average.params(), alone.params());
+        let learned = scaled(Pooling::Depthwise);
+        assert_eq!(learned.flops() - alone.flops(), 10_321_920);
+        // Kernels and biases.
+        assert_eq!(learned.params() - alone.params(), 9_520);
     }
 
     #[test]
@@ -583,6 +634,15 @@ mod tests {
         assert_eq!(
             encoder_cost("dinov2-g-14", 518, false).params(),
             1_136_356_352
+        );
+        // Without the norm after pooling and the head.
+        assert_eq!(
+            encoder_cost("vitamin-l-224", 224, false).params(),
+            332_529_568
+        );
+        assert_eq!(
+            encoder_cost("vitamin-l-384", 384, false).params(),
+            332_918_688
         );
     }
 

@@ -120,8 +120,7 @@ pub struct Conv {
 
 /// A depthwise 2-D convolution (`groups == channels`) with `multiplier`
 /// outputs per input channel; weight `(channels * multiplier, 1, k, k)`, always
-/// with bias, padding `k / 2`. Output channel `o` reads input channel
-/// `o / multiplier`.
+/// with bias. Output channel `o` reads input channel `o / multiplier`.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
     /// Canonical parameter path without `.weight`/`.bias`.
@@ -130,19 +129,15 @@ pub struct Depthwise {
     pub channels: usize,
     /// Outputs per input channel.
     pub multiplier: usize,
-    /// Square, odd kernel size.
+    /// Square kernel size.
     pub kernel: usize,
     /// Stride in both directions.
     pub stride: usize,
+    /// Zero padding on every side; half of an odd kernel makes
+    /// `ceil(side / stride)` of a side.
+    pub padding: usize,
     /// Activation applied to the result.
     pub act: Act,
-}
-
-impl Depthwise {
-    /// Output side of an input side: `ceil(side / stride)` for odd kernels.
-    pub fn out_side(&self, side: usize) -> usize {
-        (side + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1
-    }
 }
 
 /// A linear map over the last axis (channels of a map); weight `(out, in)`.
@@ -169,6 +164,8 @@ pub struct Norm {
     pub dim: usize,
     /// Added to the (biased) variance or mean square.
     pub eps: f32,
+    /// Activation applied to the result.
+    pub act: Act,
 }
 
 /// A token embedding table `(vocab, dim)`.
@@ -256,18 +253,46 @@ impl Take {
     }
 }
 
-/// Height and width of a map of `h` x `w` after pooling over squares of `side`;
-/// an error unless `side` divides both.
-pub fn pooled(h: usize, w: usize, side: usize) -> Result<(usize, usize)> {
-    if side > 0 && h.is_multiple_of(side) && w.is_multiple_of(side) {
-        return Ok((h / side, w / side));
+/// Square windows of a map; positions outside of it do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Side of a window.
+    pub kernel: usize,
+    /// From one window to the next.
+    pub stride: usize,
+    /// How far the first window reaches over the edge; less than `kernel`.
+    pub padding: usize,
+}
+
+impl Pool {
+    /// Windows of `side` that do not overlap.
+    pub fn squares(side: usize) -> Pool {
+        Pool {
+            kernel: side,
+            stride: side,
+            padding: 0,
+        }
     }
-    Err(Error::Shape {
-        op: "average pool",
-        name: String::new(),
-        expected: format!("height and width that are multiples of {side}"),
-        got: format!("{h}x{w}"),
-    })
+
+    /// Windows along a side; those that are not whole, padding included, are
+    /// left out. An error if there is none.
+    pub fn out_side(&self, side: usize) -> Result<usize> {
+        match (side + 2 * self.padding).checked_sub(self.kernel) {
+            Some(room) if self.stride > 0 => Ok(room / self.stride + 1),
+            _ => Err(Error::Shape {
+                op: "average pool",
+                name: String::new(),
+                expected: format!("a map with room for {self:?}"),
+                got: format!("a side of {side}"),
+            }),
+        }
+    }
+
+    /// Positions of a side that window `at` holds.
+    pub fn window(&self, at: usize, side: usize) -> std::ops::Range<usize> {
+        let start = at * self.stride;
+        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(side)
+    }
 }
 
 /// The operation set. Every method returns a new value; none changes its
@@ -309,18 +334,18 @@ pub trait Ops {
         self.linear(&hidden, second, residual)
     }
 
-    /// Layer norm over channels with weight and bias.
+    /// Layer norm over channels with weight and bias, and activation.
     fn layer_norm(&mut self, x: &Self::V, p: &Norm) -> Result<Self::V>;
 
-    /// RMS norm over channels with weight: `x / sqrt(mean(x^2) + eps) * w`.
+    /// RMS norm over channels with weight, and activation:
+    /// `act(x / sqrt(mean(x^2) + eps) * w)`.
     fn rms_norm(&mut self, x: &Self::V, p: &Norm) -> Result<Self::V>;
 
     /// Mean over height and width of a map: tokens `(b, 1, c)`.
     fn global_mean(&mut self, x: &Self::V) -> Result<Self::V>;
 
-    /// Mean over squares of `side` x `side` positions of a map, which do not
-    /// overlap; see [`pooled`] for what fits.
-    fn average_pool(&mut self, x: &Self::V, side: usize) -> Result<Self::V>;
+    /// Mean over the positions of each window of a map.
+    fn average_pool(&mut self, x: &Self::V, p: Pool) -> Result<Self::V>;
 
     /// `act(x * gate)`: a map times one factor per channel from tokens `(b, 1, c)`.
     fn gate_channels(&mut self, x: &Self::V, gate: &Self::V, act: Act) -> Result<Self::V>;
@@ -339,6 +364,9 @@ pub trait Ops {
 
     /// Some tokens of a sequence, said so that it holds for every length.
     fn take_tokens(&mut self, x: &Self::V, take: Take) -> Result<Self::V>;
+
+    /// Values of the same positions, the channels of one after those of another.
+    fn concat_channels(&mut self, xs: &[Self::V]) -> Result<Self::V>;
 
     /// Sequences one after another.
     fn concat_tokens(&mut self, xs: &[Self::V]) -> Result<Self::V>;
@@ -376,8 +404,8 @@ pub trait Ops {
     /// the new keys and values to the cache of `layer`.
     fn cached_attention(&mut self, qkv: &Self::V, heads: Heads, layer: usize) -> Result<Self::V>;
 
-    /// `silu(gate) * up` of a packed `[gate | up]` projection.
-    fn swiglu(&mut self, gate_up: &Self::V) -> Result<Self::V>;
+    /// Gated linear unit: `act(gate) * up` of a packed `[gate | up]` projection.
+    fn glu(&mut self, gate_up: &Self::V, act: Act) -> Result<Self::V>;
 }
 
 #[cfg(test)]
@@ -391,5 +419,20 @@ mod tests {
         assert_eq!(Take::Last(5).range(5).ok(), Some((0, 5)));
         assert_eq!(Take::After(6).range(5).ok(), None);
         assert_eq!(Take::Last(6).range(5).ok(), None);
+    }
+
+    #[test]
+    fn windows_lie_within_the_map() {
+        let p = Pool {
+            kernel: 3,
+            stride: 2,
+            padding: 1,
+        };
+        let windows = |side| (0..p.out_side(side).unwrap()).map(move |at| p.window(at, side));
+        assert!(windows(4).eq([0..2, 1..4]));
+        assert!(windows(5).eq([0..2, 1..4, 3..5]));
+        assert_eq!(Pool::squares(4).out_side(11).ok(), Some(2));
+        assert_eq!(Pool::squares(4).window(1, 11), 4..8);
+        assert!(Pool::squares(4).out_side(3).is_err());
     }
 }

@@ -15,7 +15,10 @@ use crate::error::{Error, Result};
 use crate::image::{ImagePolicy, Pixels, Rgb8};
 use crate::mix::Mix;
 use crate::nets::registry::{self, DECODERS, ENCODERS};
-use crate::nets::{DecoderConfig, EncoderConfig, ProjectorConfig, ProjectorKind};
+use crate::nets::{
+    DecoderConfig, EncoderConfig, MultiScaleConfig, Pooling, ProjectorConfig, ProjectorKind,
+    VitConfig,
+};
 use crate::text::PromptTemplate;
 
 /// Where a model's weights are.
@@ -71,32 +74,35 @@ pub struct EncoderArgs {
     /// Activation after the large-kernel convolution (FastViT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lkc_use_act: Option<bool>,
-    /// Blocks per stage (ConvNeXt).
+    /// Blocks per stage (ConvNeXt), per convolutional stage (ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depths: Option<Vec<usize>>,
-    /// Channels per stage (ConvNeXt).
+    /// Channels per stage (ConvNeXt), per convolutional stage (ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dims: Option<Vec<usize>>,
-    /// Width (ViT).
+    /// Channels of the stem (ViTamin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem_width: Option<usize>,
+    /// Width (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
-    /// Layers of the published network (ViT).
+    /// Layers of the published network (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_hidden_layers: Option<usize>,
     /// Layer whose output is read, counted as transformers' `hidden_states`
-    /// (-1 is the last layer, -2 the one before) (ViT).
+    /// (-1 is the last layer, -2 the one before) (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_layer: Option<i64>,
-    /// Attention heads (ViT).
+    /// Attention heads (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
-    /// Hidden width of the MLP (ViT).
+    /// Hidden width of the MLP (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intermediate_size: Option<usize>,
     /// Patch side (ViT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch_size: Option<usize>,
-    /// Side for which positions were learned (ViT).
+    /// Side for which positions were learned (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
 }
@@ -141,6 +147,27 @@ pub struct DecoderArgs {
     pub max_position_embeddings: Option<usize>,
 }
 
+/// Which of an encoder's stages are read besides its features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureStages {
+    /// Stages before the last, from 0.
+    pub stages: Vec<usize>,
+    /// How their outputs are pooled to the last one's grid.
+    pub pool: Pooling,
+}
+
+impl FeatureStages {
+    /// `encoder` with these features.
+    pub fn apply(&self, encoder: Encoder) -> Result<Encoder> {
+        Ok(Encoder {
+            // Not the published one's: what is known of that is not known of this.
+            label: format!("{}, multi-scale ({})", encoder.label, self.pool.name()),
+            config: MultiScaleConfig::around(encoder.config, &self.stages, self.pool)?,
+        })
+    }
+}
+
 /// A recipe as written in YAML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +180,9 @@ pub struct RecipeFile {
     /// Numbers that differ from the named encoder's.
     #[serde(default)]
     pub encoder_args: EncoderArgs,
+    /// Stages that are read besides the encoder's features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureStages>,
     /// Input side in pixels; the encoder's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<usize>,
@@ -367,7 +397,11 @@ impl Recipe {
                 let entry = registry::find("vision encoder", ENCODERS, encoder)?;
                 let config = file.encoder_args.apply((entry.config)())?;
                 let label = entry.label.to_string();
-                Some((Encoder { label, config }, entry.resolution))
+                let mut encoder = Encoder { label, config };
+                if let Some(features) = &file.features {
+                    encoder = features.apply(encoder)?;
+                }
+                Some((encoder, entry.resolution))
             }
         };
         let decoder = match &file.decoder {
@@ -387,6 +421,9 @@ impl Recipe {
             value: "(absent)".into(),
             problem: problem.into(),
         };
+        if encoder.is_none() && file.features.is_some() {
+            return Err(missing("encoder", "is required when there are `features`"));
+        }
         if encoder.is_some() && file.image.is_none() {
             return Err(missing("image", "is required when there is an encoder"));
         }
@@ -465,9 +502,9 @@ impl EncoderArgs {
     /// Replaces the numbers given here in `config`.
     pub fn apply(&self, config: EncoderConfig) -> Result<EncoderConfig> {
         use crate::nets::fastvit::Mixer;
-        const FASTVIT: &str = "FastViT";
-        const CONVNEXT: &str = "ConvNeXt";
-        const VIT: &str = "ViT";
+        const FASTVIT: &[&str] = &["FastViT"];
+        const CONVNEXT: &[&str] = &["ConvNeXt", "ViTamin"];
+        const VIT: &[&str] = &["ViT", "ViTamin"];
         let given = [
             ("layers", self.layers.is_some(), FASTVIT),
             ("embed_dims", self.embed_dims.is_some(), FASTVIT),
@@ -479,6 +516,7 @@ impl EncoderArgs {
             ("lkc_use_act", self.lkc_use_act.is_some(), FASTVIT),
             ("depths", self.depths.is_some(), CONVNEXT),
             ("dims", self.dims.is_some(), CONVNEXT),
+            ("stem_width", self.stem_width.is_some(), &["ViTamin"]),
             ("hidden_size", self.hidden_size.is_some(), VIT),
             ("num_hidden_layers", self.num_hidden_layers.is_some(), VIT),
             ("feature_layer", self.feature_layer.is_some(), VIT),
@@ -488,15 +526,18 @@ impl EncoderArgs {
                 VIT,
             ),
             ("intermediate_size", self.intermediate_size.is_some(), VIT),
-            ("patch_size", self.patch_size.is_some(), VIT),
+            ("patch_size", self.patch_size.is_some(), &["ViT"]),
             ("image_size", self.image_size.is_some(), VIT),
         ];
         let family = match &config {
-            EncoderConfig::FastVit(_) => FASTVIT,
-            EncoderConfig::ConvNext(_) => CONVNEXT,
-            EncoderConfig::Vit(_) => VIT,
+            EncoderConfig::FastVit(_) => "FastViT",
+            EncoderConfig::ConvNext(_) => "ConvNeXt",
+            EncoderConfig::Vit(_) => "ViT",
+            EncoderConfig::Vitamin(_) => "ViTamin",
+            EncoderConfig::MultiScale(_) => "multi-scale",
         };
-        if let Some((what, ..)) = given.iter().find(|(_, given, of)| *given && *of != family) {
+        let other = |of: &[&str]| !of.contains(&family);
+        if let Some((what, ..)) = given.iter().find(|(_, given, of)| *given && other(of)) {
             return Err(Error::Config {
                 what: format!("encoder_args.{what}"),
                 value: "(given)".into(),
@@ -540,26 +581,39 @@ impl EncoderArgs {
                 c.check()?;
                 Ok(EncoderConfig::FastVit(c))
             }
-            EncoderConfig::Vit(mut c) => {
-                let skipped = (c.layers - c.layers_run) as i64;
-                c.hidden = self.hidden_size.unwrap_or(c.hidden);
-                c.layers = self.num_hidden_layers.unwrap_or(c.layers);
-                c.heads = self.num_attention_heads.unwrap_or(c.heads);
-                c.mlp = self.intermediate_size.unwrap_or(c.mlp);
-                c.patch = self.patch_size.unwrap_or(c.patch);
-                c.image = self.image_size.unwrap_or(c.image);
-                let layer = self.feature_layer.unwrap_or(-1 - skipped);
-                c.layers_run = hidden_state(c.layers, layer)?;
-                if c.heads == 0 || c.hidden % c.heads != 0 {
-                    return Err(Error::Config {
-                        what: "encoder_args.num_attention_heads".into(),
-                        value: c.heads.to_string(),
-                        problem: format!("must divide the width {}", c.hidden),
-                    });
-                }
-                Ok(EncoderConfig::Vit(c))
+            EncoderConfig::Vit(c) => self.apply_to_vit(c).map(EncoderConfig::Vit),
+            EncoderConfig::Vitamin(mut c) => {
+                c.stem = self.stem_width.unwrap_or(c.stem);
+                c.depths = self.depths.clone().unwrap_or(c.depths);
+                c.dims = self.dims.clone().unwrap_or(c.dims);
+                c.vit = self.apply_to_vit(c.vit)?;
+                c.vit.patch = c.stride();
+                c.check()?;
+                Ok(EncoderConfig::Vitamin(c))
             }
+            // Arguments are the network's, before its stages are read.
+            EncoderConfig::MultiScale(c) => Ok(EncoderConfig::MultiScale(c)),
         }
+    }
+
+    fn apply_to_vit(&self, mut c: VitConfig) -> Result<VitConfig> {
+        let skipped = (c.layers - c.layers_run) as i64;
+        c.hidden = self.hidden_size.unwrap_or(c.hidden);
+        c.layers = self.num_hidden_layers.unwrap_or(c.layers);
+        c.heads = self.num_attention_heads.unwrap_or(c.heads);
+        c.mlp = self.intermediate_size.unwrap_or(c.mlp);
+        c.patch = self.patch_size.unwrap_or(c.patch);
+        c.image = self.image_size.unwrap_or(c.image);
+        let layer = self.feature_layer.unwrap_or(-1 - skipped);
+        c.layers_run = hidden_state(c.layers, layer)?;
+        if c.heads == 0 || !c.hidden.is_multiple_of(c.heads) {
+            return Err(Error::Config {
+                what: "encoder_args.num_attention_heads".into(),
+                value: c.heads.to_string(),
+                problem: format!("must divide the width {}", c.hidden),
+            });
+        }
+        Ok(c)
     }
 }
 
@@ -612,6 +666,34 @@ mod tests {
         assert_eq!(hidden_state(24, -1).unwrap(), 24);
         assert_eq!(hidden_state(24, 0).unwrap(), 0);
         assert!(hidden_state(24, -26).is_err());
+    }
+
+    #[test]
+    fn features_widen_an_encoder_and_give_it_another_label() {
+        let recipe = |encoder: Option<&str>, stages: &[usize]| {
+            let file = serde_json::json!({
+                "about": "-",
+                "encoder": encoder,
+                "features": {"stages": stages, "pool": "depthwise"},
+                "image": encoder.map(|_| ImagePolicy::mobileclip()),
+                "projector": encoder.map(|_| "mlp2x_gelu"),
+                "decoder": "qwen2-0.5b",
+                "weights": {"seeded": 0},
+            });
+            Recipe::from_file("-", &serde_json::from_value(file).unwrap())
+        };
+        let scaled = recipe(Some("fastvit-mci2"), &[0, 1, 2]).unwrap();
+        // No published value of FastViT alone is this one's.
+        let label = &scaled.encoder().unwrap().label;
+        assert_eq!(label, "FastViT, multi-scale (depthwise)");
+        assert_eq!(scaled.projector().unwrap().d_in, 80 + 160 + 320 + 1280);
+        assert_eq!(scaled.input_tokens().unwrap(), 64);
+        let e = scaled.at_resolution(250).unwrap_err().to_string();
+        assert!(e.contains("multiple of 32"), "{e}");
+        let refused = |encoder| recipe(encoder, &[0]).unwrap_err().to_string();
+        let e = refused(Some("clip-vit-l-14-336"));
+        assert!(e.contains("features") && e.contains("FastViT"), "{e}");
+        assert!(refused(None).contains("encoder"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::fmt;
 use crate::cost::CostOps;
 use crate::error::Result;
 use crate::mix::Mix;
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 
 /// The stage of operations before a network names its first one.
 const UNNAMED: &str = "network";
@@ -44,7 +44,7 @@ pub enum OpKind {
     RmsNorm,
     /// Mean over a map.
     GlobalMean,
-    /// Mean over squares of a map.
+    /// Means over windows of a map.
     AveragePool,
     /// Map times a factor per channel.
     GateChannels,
@@ -58,6 +58,8 @@ pub enum OpKind {
     AddPositions,
     /// Part of a sequence.
     TakeTokens,
+    /// Maps side by side on channels.
+    ConcatChannels,
     /// Sequences one after another.
     ConcatTokens,
     /// Sequences cut or joined.
@@ -74,8 +76,8 @@ pub enum OpKind {
     CrossAttention,
     /// Causal attention over the KV cache.
     CachedAttention,
-    /// Gated activation.
-    Swiglu,
+    /// Gated linear unit.
+    Glu,
 }
 
 impl fmt::Display for OpKind {
@@ -99,6 +101,7 @@ impl fmt::Display for OpKind {
             OpKind::PrependToken => "prepend token",
             OpKind::AddPositions => "add positions",
             OpKind::TakeTokens => "take tokens",
+            OpKind::ConcatChannels => "concat channels",
             OpKind::ConcatTokens => "concat tokens",
             OpKind::Regroup => "regroup",
             OpKind::MixTokens => "mix tokens",
@@ -107,7 +110,7 @@ impl fmt::Display for OpKind {
             OpKind::Attention => "attention",
             OpKind::CrossAttention => "cross attention",
             OpKind::CachedAttention => "cached attention",
-            OpKind::Swiglu => "swiglu",
+            OpKind::Glu => "glu",
         };
         f.write_str(name)
     }
@@ -294,10 +297,10 @@ impl<O: Ops> Ops for Traced<'_, O> {
         self.op(OpKind::GlobalMean, "", &[x], count, |o| o.global_mean(x))
     }
 
-    fn average_pool(&mut self, x: &O::V, side: usize) -> Result<O::V> {
-        let count = |c: &mut CostOps, s: &[Shape]| c.average_pool(&s[0], side);
+    fn average_pool(&mut self, x: &O::V, p: Pool) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.average_pool(&s[0], p);
         self.op(OpKind::AveragePool, "", &[x], count, |o| {
-            o.average_pool(x, side)
+            o.average_pool(x, p)
         })
     }
 
@@ -336,6 +339,14 @@ impl<O: Ops> Ops for Traced<'_, O> {
         let count = |c: &mut CostOps, s: &[Shape]| c.take_tokens(&s[0], take);
         self.op(OpKind::TakeTokens, "", &[x], count, |o| {
             o.take_tokens(x, take)
+        })
+    }
+
+    fn concat_channels(&mut self, xs: &[O::V]) -> Result<O::V> {
+        let inputs: Vec<&O::V> = xs.iter().collect();
+        let count = |c: &mut CostOps, s: &[Shape]| c.concat_channels(s);
+        self.op(OpKind::ConcatChannels, "", &inputs, count, |o| {
+            o.concat_channels(xs)
         })
     }
 
@@ -401,9 +412,9 @@ impl<O: Ops> Ops for Traced<'_, O> {
         })
     }
 
-    fn swiglu(&mut self, gate_up: &O::V) -> Result<O::V> {
-        let count = |c: &mut CostOps, s: &[Shape]| c.swiglu(&s[0]);
-        self.op(OpKind::Swiglu, "", &[gate_up], count, |o| o.swiglu(gate_up))
+    fn glu(&mut self, gate_up: &O::V, act: Act) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.glu(&s[0], act);
+        self.op(OpKind::Glu, "", &[gate_up], count, |o| o.glu(gate_up, act))
     }
 }
 
@@ -412,8 +423,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::nets::registry::{DECODERS, ENCODERS};
-    use crate::nets::{EncoderConfig, decoder};
+    use crate::nets::registry::{DECODERS, ENCODERS, find};
+    use crate::nets::{EncoderConfig, MultiScaleConfig, Pooling, decoder};
 
     /// Adds up what it is told, by stage.
     #[derive(Default)]
@@ -489,21 +500,26 @@ mod tests {
     fn the_operations_of_every_network_add_up_to_its_cost() {
         for entry in ENCODERS {
             let config = (entry.config)();
-            let side = match &config {
-                EncoderConfig::Vit(c) => c.image,
-                EncoderConfig::FastVit(_) | EncoderConfig::ConvNext(_) => 64,
-            };
+            let side = config.vit().map_or(64, |c| c.image);
             let sums = check(0, |ops| ops.encode(&config, side));
             let seen = |kind| sums.kinds.contains_key(&kind);
             assert!(seen(OpKind::Linear) || seen(OpKind::Mlp));
             let attends = !matches!(config, EncoderConfig::ConvNext(_));
             assert_eq!(seen(OpKind::Attention), attends, "{}", entry.name);
-            let depthwise = OpKind::Depthwise {
-                kernel: 7,
-                stride: 1,
+            let kernel = match config {
+                EncoderConfig::Vitamin(_) => 3,
+                _ => 7,
             };
+            let depthwise = OpKind::Depthwise { kernel, stride: 1 };
             let convolves = !matches!(config, EncoderConfig::Vit(_));
             assert_eq!(seen(depthwise), convolves, "{}", entry.name);
+        }
+        for pool in [Pooling::Average, Pooling::Depthwise] {
+            let fastvit = (find("encoder", ENCODERS, "fastvit-mci0").unwrap().config)();
+            let config = MultiScaleConfig::around(fastvit, &[0, 2], pool).unwrap();
+            let sums = check(0, |ops| ops.encode(&config, 64));
+            assert_eq!(sums.kinds[&OpKind::ConcatChannels], 1);
+            assert!(sums.stages.contains_key("scales"));
         }
         for entry in DECODERS {
             let config = (entry.config)();

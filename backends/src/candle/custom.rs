@@ -15,11 +15,12 @@ use super::kernels::depthwise::{Geometry, depthwise};
 use super::kernels::element::Element;
 use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear, mlp};
 use super::kernels::norm::{Kind, norm};
-use super::kernels::pointwise::{add_table, gate, row_mean, swiglu};
+use super::kernels::pointwise::{add_table, gate, glu, row_mean};
+use super::kernels::pool::average_pool;
 use super::kernels::rotary::RotaryTable;
 use super::kernels::windows::{Window, windowed};
 use super::store::Matrix;
-use crate::ops::{Act, Heads};
+use crate::ops::{Act, Heads, Pool};
 
 /// A scalar that both candle and the kernels store.
 pub trait Scalar: Element + WithDType {}
@@ -274,6 +275,8 @@ pub struct DepthwiseOp {
     pub kernel: usize,
     /// Stride.
     pub stride: usize,
+    /// Zero padding.
+    pub padding: usize,
     /// Activation.
     pub act: Act,
 }
@@ -290,6 +293,7 @@ impl CpuOp for DepthwiseOp {
             multiplier: self.multiplier,
             kernel: self.kernel,
             stride: self.stride,
+            padding: self.padding,
         };
         let (weight, bias) = (read(&self.weight), read(&self.bias));
         let y = depthwise(x, weight.slice::<f32>()?, bias.slice()?, self.act, &g);
@@ -308,6 +312,8 @@ pub struct NormOp {
     pub kind: Kind,
     /// Epsilon.
     pub eps: f32,
+    /// Activation.
+    pub act: Act,
 }
 
 impl CpuOp for NormOp {
@@ -315,7 +321,8 @@ impl CpuOp for NormOp {
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
         let (weight, bias) = (read(&self.weight), self.bias.as_ref().map(read));
-        let y = norm(x, weight.slice()?, slice(&bias)?, self.kind, self.eps);
+        let scale_and_shift = (weight.slice()?, slice(&bias)?);
+        let y = norm(x, scale_and_shift, self.kind, self.eps, self.act);
         Ok((y, dims.into()))
     }
 }
@@ -329,6 +336,25 @@ impl CpuOp for MeanOp {
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
         let (b, c) = (dims[0], dims[3]);
         Ok((row_mean(x, dims[1] * dims[2], c), (b, 1, c).into()))
+    }
+}
+
+/// Means over windows of a channels-last map.
+pub struct PoolOp {
+    /// The windows.
+    pub windows: Pool,
+    /// Windows down and across.
+    pub output: (usize, usize),
+}
+
+impl CpuOp for PoolOp {
+    const NAME: &'static str = "average pool";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let (b, h, w, c) = (dims[0], dims[1], dims[2], dims[3]);
+        let y = average_pool(x, (h, w, c), self.output, self.windows);
+        let (oh, ow) = self.output;
+        Ok((y, (b, oh, ow, c).into()))
     }
 }
 
@@ -365,15 +391,18 @@ impl CpuOp for PositionsOp {
     }
 }
 
-/// `silu(gate) * up` of `[gate | up]` rows.
-pub struct SwigluOp;
+/// `act(gate) * up` of `[gate | up]` rows.
+pub struct GluOp {
+    /// Activation.
+    pub act: Act,
+}
 
-impl CpuOp for SwigluOp {
-    const NAME: &'static str = "swiglu";
+impl CpuOp for GluOp {
+    const NAME: &'static str = "glu";
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
         let width = dims[2] / 2;
-        Ok((swiglu(x, width), (dims[0], dims[1], width).into()))
+        Ok((glu(x, width, self.act), (dims[0], dims[1], width).into()))
     }
 }
 

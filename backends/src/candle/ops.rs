@@ -3,18 +3,18 @@
 //! Maps are stored `(batch, height, width, channels)`, tokens
 //! `(batch, tokens, dim)`, so the step between them is a reshape.
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::custom::{
-    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, LinearOp, LookupOp, MeanOp, MlpOp,
-    NormOp, PositionsOp, RotaryOp, SwigluOp, WindowsOp, apply,
+    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, GluOp, LinearOp, LookupOp, MeanOp,
+    MlpOp, NormOp, PoolOp, PositionsOp, RotaryOp, WindowsOp, apply,
 };
 use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
 use super::store::{Matrix, Params};
 use crate::error::{Error, Result};
 use crate::mix::Mix;
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take, pooled};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 
 /// Keys and values of every layer, allocated once.
 pub struct KvCache {
@@ -153,6 +153,7 @@ impl<'a> CandleOps<'a> {
             bias: self.bias(&p.name, kind == Kind::Layer)?,
             kind,
             eps: p.eps,
+            act: p.act,
         };
         expect("norm", &p.name, p.dim, x)?;
         Ok(apply(x, op)?)
@@ -212,6 +213,7 @@ impl Ops for CandleOps<'_> {
             multiplier: p.multiplier,
             kernel: p.kernel,
             stride: p.stride,
+            padding: p.padding,
             act: p.act,
         };
         Ok(apply(x, op)?)
@@ -250,12 +252,10 @@ impl Ops for CandleOps<'_> {
         Ok(apply(x, MeanOp)?)
     }
 
-    fn average_pool(&mut self, x: &Tensor, side: usize) -> Result<Tensor> {
-        let (b, h, w, c) = x.dims4()?;
-        let (down, across) = pooled(h, w, side)?;
-        let squares = x.to_dtype(DType::F32)?;
-        let squares = squares.reshape(&[b, down, side, across, side, c][..])?;
-        Ok(squares.mean((2, 4))?.to_dtype(x.dtype())?)
+    fn average_pool(&mut self, x: &Tensor, p: Pool) -> Result<Tensor> {
+        let (_, h, w, _) = x.dims4()?;
+        let output = (p.out_side(h)?, p.out_side(w)?);
+        Ok(apply(x, PoolOp { windows: p, output })?)
     }
 
     fn gate_channels(&mut self, x: &Tensor, gate: &Tensor, act: Act) -> Result<Tensor> {
@@ -289,6 +289,10 @@ impl Ops for CandleOps<'_> {
         let (_, n, _) = x.dims3()?;
         let (start, len) = take.range(n)?;
         Ok(x.narrow(1, start, len)?.contiguous()?)
+    }
+
+    fn concat_channels(&mut self, xs: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::cat(xs, D::Minus1)?)
     }
 
     fn concat_tokens(&mut self, xs: &[Tensor]) -> Result<Tensor> {
@@ -377,7 +381,7 @@ impl Ops for CandleOps<'_> {
         Ok(apply(qkv, op)?)
     }
 
-    fn swiglu(&mut self, gate_up: &Tensor) -> Result<Tensor> {
-        Ok(apply(gate_up, SwigluOp)?)
+    fn glu(&mut self, gate_up: &Tensor, act: Act) -> Result<Tensor> {
+        Ok(apply(gate_up, GluOp { act })?)
     }
 }

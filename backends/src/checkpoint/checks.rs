@@ -6,7 +6,6 @@ use super::WeightFiles;
 use super::error::Problem;
 use super::files::readable;
 use super::layout::{Layout, Place, listed};
-use crate::nets::EncoderConfig;
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, Part};
@@ -156,11 +155,9 @@ fn needless_below(place: Place, recipe: &Recipe, key: &str) -> bool {
             .parse::<usize>()
             .ok()
     });
-    match (
-        layer,
-        recipe.encoder.as_ref().map(|encoder| &encoder.config),
-    ) {
-        (Some(layer), Some(EncoderConfig::Vit(c))) => (c.layers_run..c.layers).contains(&layer),
+    let vit = recipe.encoder.as_ref().and_then(|e| e.config.vit());
+    match (layer, vit) {
+        (Some(layer), Some(c)) => (c.layers_run..c.layers).contains(&layer),
         _ => false,
     }
 }

@@ -10,7 +10,7 @@ use super::layout::{Form, Layout, Numbers, Pieces, Place, Row, ScaleBranch, Skip
 use super::{CheckpointError, WeightFiles, positions};
 use crate::nets::fastvit::{AttentionNorm, Mixer};
 use crate::nets::projector::NEWLINE;
-use crate::nets::{EncoderConfig, FastVitConfig, VitConfig};
+use crate::nets::{EncoderConfig, FastVitConfig};
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, Part};
@@ -113,8 +113,8 @@ struct PartPlanner<'a> {
     head: &'static str,
     newline: &'static str,
     place: Option<Place>,
+    encoder: Option<&'a EncoderConfig>,
     fastvit: Option<&'a FastVitConfig>,
-    vit: Option<&'a VitConfig>,
     train_time: bool,
     stem_scale: bool,
     layer_scales: bool,
@@ -128,10 +128,11 @@ impl<'a> PartPlanner<'a> {
         recipe: &'a Recipe,
     ) -> Self {
         let place = layout.place(part);
-        let (fastvit, vit) = match recipe.encoder.as_ref().map(|encoder| &encoder.config) {
-            Some(EncoderConfig::FastVit(config)) if part == Part::Vision => (Some(config), None),
-            Some(EncoderConfig::Vit(config)) if part == Part::Vision => (None, Some(config)),
-            _ => (None, None),
+        let encoder = recipe.encoder.as_ref().filter(|_| part == Part::Vision);
+        let encoder = encoder.map(|encoder| &encoder.config);
+        let fastvit = match encoder.map(EncoderConfig::network) {
+            Some(EncoderConfig::FastVit(config)) => Some(config),
+            _ => None,
         };
         let any = |segment: &str| {
             place.is_some_and(|place| {
@@ -154,8 +155,8 @@ impl<'a> PartPlanner<'a> {
             head: layout.head,
             newline: layout.newline,
             place,
+            encoder,
             fastvit,
-            vit,
             train_time: pieces.is_some_and(|pieces| any(pieces.conv)),
             stem_scale,
             layer_scales: LAYER_SCALES.iter().copied().any(any),
@@ -242,11 +243,16 @@ impl<'a> PartPlanner<'a> {
 
     /// What becomes of learned positions at another side than they were learned for.
     fn positions_change(&self, spec: &ParamSpec) -> Option<positions::Change> {
-        let vit = self.vit.filter(|_| spec.name == "positions")?;
+        let encoder = self.encoder.filter(|_| spec.name == "positions")?;
+        let vit = encoder.vit()?;
         let change = positions::Change {
             kept: usize::from(vit.class_token),
             from: vit.grid(),
             to: self.recipe.resolution / vit.patch,
+            filter: match encoder {
+                EncoderConfig::Vitamin(_) => positions::Filter::Smooth,
+                _ => positions::Filter::Plain,
+            },
         };
         (change.from != change.to).then_some(change)
     }

@@ -65,8 +65,14 @@ impl ConvNextConfig {
     }
 }
 
-/// Pixels `(b, 3, h, w)` to features `(b, tokens, feature_dim)`.
-pub fn forward<O: Ops>(o: &mut O, c: &ConvNextConfig, pixels: &O::V) -> Result<O::V> {
+/// Pixels `(b, 3, h, w)` to features, a map of `feature_dim` channels. `seen`
+/// gets each stage's output.
+pub fn forward<O: Ops>(
+    o: &mut O,
+    c: &ConvNextConfig,
+    pixels: &O::V,
+    mut seen: impl FnMut(&mut O, usize, &O::V) -> Result<()>,
+) -> Result<O::V> {
     c.check()?;
     o.stage("stem");
     let x = o.conv(pixels, &reducing("stem.conv".into(), 3, c.dims[0], STEM))?;
@@ -82,8 +88,9 @@ pub fn forward<O: Ops>(o: &mut O, c: &ConvNextConfig, pixels: &O::V) -> Result<O
         for index in 0..c.depths[stage] {
             x = block(o, c, &format!("{p}.blocks.{index}"), c.dims[stage], &x)?;
         }
+        seen(o, stage, &x)?;
     }
-    o.to_tokens(&x)
+    Ok(x)
 }
 
 fn block<O: Ops>(o: &mut O, c: &ConvNextConfig, p: &str, dim: usize, x: &O::V) -> Result<O::V> {
@@ -93,6 +100,7 @@ fn block<O: Ops>(o: &mut O, c: &ConvNextConfig, p: &str, dim: usize, x: &O::V) -
         multiplier: 1,
         kernel: 7,
         stride: 1,
+        padding: 3,
         act: Act::None,
     };
     let linear = |name: &str, d_in, d_out, act| Linear {
@@ -132,5 +140,6 @@ fn norm(c: &ConvNextConfig, name: String, dim: usize) -> Norm {
         name,
         dim,
         eps: c.eps,
+        act: Act::None,
     }
 }

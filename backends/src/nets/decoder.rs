@@ -127,6 +127,7 @@ fn norm(c: &DecoderConfig, name: String) -> Norm {
         name,
         dim: c.hidden,
         eps: c.rms_eps,
+        act: Act::None,
     }
 }
 
@@ -155,7 +156,7 @@ fn layer<O: Ops>(o: &mut O, c: &DecoderConfig, i: usize, x: &O::V) -> Result<O::
     let h = o.rms_norm(&x, &norm(c, format!("{p}.norm2")))?;
     let gate_up = linear(format!("{p}.gate_up"), c.hidden, 2 * c.intermediate, false);
     let h = o.linear(&h, &gate_up, None)?;
-    let h = o.swiglu(&h)?;
+    let h = o.glu(&h, Act::Silu)?;
     let down = linear(format!("{p}.down"), c.intermediate, c.hidden, false);
     o.linear(&h, &down, Some(&x))
 }

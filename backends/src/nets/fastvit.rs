@@ -140,8 +140,14 @@ impl FastVitConfig {
     }
 }
 
-/// Pixels `(b, 3, h, w)` to features `(b, tokens, feature_dim)`.
-pub fn forward<O: Ops>(o: &mut O, c: &FastVitConfig, pixels: &O::V) -> Result<O::V> {
+/// Pixels `(b, 3, h, w)` to features, a map of `feature_dim` channels. `seen`
+/// gets each stage's output.
+pub fn forward<O: Ops>(
+    o: &mut O,
+    c: &FastVitConfig,
+    pixels: &O::V,
+    mut seen: impl FnMut(&mut O, usize, &O::V) -> Result<()>,
+) -> Result<O::V> {
     c.check()?;
     let mut x = stem(o, c.embed_dims[0], pixels)?;
     for stage in 0..c.layers.len() {
@@ -167,10 +173,10 @@ pub fn forward<O: Ops>(o: &mut O, c: &FastVitConfig, pixels: &O::V) -> Result<O:
             };
             x = conv_ffn(o, c.embed_dims[stage], c.hidden(stage), &p, &x)?;
         }
+        seen(o, stage, &x)?;
     }
     o.stage("head");
-    let x = head(o, c, &x)?;
-    o.to_tokens(&x)
+    head(o, c, &x)
 }
 
 fn depthwise(
@@ -188,6 +194,7 @@ fn depthwise(
         multiplier,
         kernel,
         stride,
+        padding: kernel / 2,
         act,
     }
 }
@@ -294,6 +301,7 @@ fn attention<O: Ops>(o: &mut O, c: &FastVitConfig, dim: usize, p: &str, x: &O::V
                 name: format!("{p}.norm"),
                 dim,
                 eps: LAYER_NORM_EPS,
+                act: Act::None,
             };
             (o.layer_norm(x, &norm)?, false)
         }

@@ -8,9 +8,11 @@
 pub mod convnext;
 pub mod decoder;
 pub mod fastvit;
+pub mod multiscale;
 pub mod projector;
 pub mod registry;
 pub mod vit;
+pub mod vitamin;
 
 use crate::error::Result;
 use crate::ops::{Ops, Shape};
@@ -18,18 +20,24 @@ use crate::ops::{Ops, Shape};
 pub use convnext::ConvNextConfig;
 pub use decoder::DecoderConfig;
 pub use fastvit::FastVitConfig;
+pub use multiscale::{MultiScaleConfig, Pooling};
 pub use projector::{ProjectorConfig, ProjectorKind};
 pub use vit::VitConfig;
+pub use vitamin::VitaminConfig;
 
 /// A vision encoder with its numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EncoderConfig {
     /// A plain vision transformer.
     Vit(VitConfig),
+    /// A vision transformer behind convolutional stages.
+    Vitamin(VitaminConfig),
     /// A FastViT-family hybrid.
     FastVit(FastVitConfig),
     /// A ConvNeXt.
     ConvNext(ConvNextConfig),
+    /// One with stages, of which several are read.
+    MultiScale(MultiScaleConfig),
 }
 
 impl EncoderConfig {
@@ -37,8 +45,10 @@ impl EncoderConfig {
     pub fn feature_dim(&self) -> usize {
         match self {
             EncoderConfig::Vit(c) => c.hidden,
+            EncoderConfig::Vitamin(c) => c.vit.hidden,
             EncoderConfig::FastVit(c) => c.feature_dim(),
             EncoderConfig::ConvNext(c) => c.feature_dim(),
+            EncoderConfig::MultiScale(c) => c.feature_dim(),
         }
     }
 
@@ -47,8 +57,30 @@ impl EncoderConfig {
     pub fn visual_tokens(&self, height: usize, width: usize) -> Result<usize> {
         match self {
             EncoderConfig::Vit(c) => c.visual_tokens(height, width),
+            EncoderConfig::Vitamin(c) => c.vit.visual_tokens(height, width),
             EncoderConfig::FastVit(c) => c.visual_tokens(height, width),
             EncoderConfig::ConvNext(c) => c.visual_tokens(height, width),
+            EncoderConfig::MultiScale(c) => c.visual_tokens(height, width),
+        }
+    }
+
+    /// The transformer whose learned positions fix the input's side, if there
+    /// is one.
+    pub fn vit(&self) -> Option<&VitConfig> {
+        match self {
+            EncoderConfig::Vit(c) => Some(c),
+            EncoderConfig::Vitamin(c) => Some(&c.vit),
+            EncoderConfig::FastVit(_)
+            | EncoderConfig::ConvNext(_)
+            | EncoderConfig::MultiScale(_) => None,
+        }
+    }
+
+    /// The published network: the encoder itself, or that whose stages are read.
+    pub fn network(&self) -> &EncoderConfig {
+        match self {
+            EncoderConfig::MultiScale(c) => c.encoder(),
+            other => other,
         }
     }
 
@@ -57,10 +89,31 @@ impl EncoderConfig {
         if let Shape::Map { h, w, .. } = o.shape(pixels) {
             self.visual_tokens(h, w)?;
         }
+        let map = match self {
+            EncoderConfig::Vit(c) => return vit::forward(o, c, pixels),
+            EncoderConfig::Vitamin(c) => return vitamin::forward(o, c, pixels),
+            EncoderConfig::MultiScale(c) => multiscale::forward(o, c, pixels)?,
+            EncoderConfig::FastVit(_) | EncoderConfig::ConvNext(_) => {
+                self.stages(o, pixels, |_, _, _| Ok(()))?
+            }
+        };
+        o.to_tokens(&map)
+    }
+
+    /// Runs an encoder that has stages on pixels `(b, 3, h, w)`, showing `seen`
+    /// the output of each; its features, a map.
+    fn stages<O: Ops>(
+        &self,
+        o: &mut O,
+        pixels: &O::V,
+        seen: impl FnMut(&mut O, usize, &O::V) -> Result<()>,
+    ) -> Result<O::V> {
         match self {
-            EncoderConfig::Vit(c) => vit::forward(o, c, pixels),
-            EncoderConfig::FastVit(c) => fastvit::forward(o, c, pixels),
-            EncoderConfig::ConvNext(c) => convnext::forward(o, c, pixels),
+            EncoderConfig::FastVit(c) => fastvit::forward(o, c, pixels, seen),
+            EncoderConfig::ConvNext(c) => convnext::forward(o, c, pixels, seen),
+            EncoderConfig::Vit(_) | EncoderConfig::Vitamin(_) | EncoderConfig::MultiScale(_) => {
+                Err(multiscale::no_stages())
+            }
         }
     }
 }

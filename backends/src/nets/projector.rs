@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::mix::Mix;
-use crate::ops::{Act, Depthwise, Linear, Ops, Shape};
+use crate::ops::{Act, Depthwise, Linear, Ops, Pool, Shape};
 
 /// Tokens along each side that MobileVLM's projector makes.
 const LDP_SIDE: usize = 12;
@@ -116,7 +116,7 @@ pub fn arrange<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V, mix: &Mix) -> R
 fn pool<O: Ops>(o: &mut O, channels: usize, side: usize, x: &O::V) -> Result<O::V> {
     o.stage("pool");
     let x = o.to_map(x, side, side)?;
-    let x = o.average_pool(&x, side / LDP_SIDE)?;
+    let x = o.average_pool(&x, Pool::squares(side / LDP_SIDE))?;
     // The identity is folded into the kernel's middle.
     let position = Depthwise {
         name: "position".into(),
@@ -124,6 +124,7 @@ fn pool<O: Ops>(o: &mut O, channels: usize, side: usize, x: &O::V) -> Result<O::
         multiplier: 1,
         kernel: 3,
         stride: 1,
+        padding: 1,
         act: Act::None,
     };
     let x = o.depthwise(&x, &position)?;

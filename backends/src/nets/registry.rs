@@ -3,6 +3,7 @@
 use super::convnext::ConvNextConfig;
 use super::fastvit::{AttentionNorm, FastVitConfig, Mixer};
 use super::vit::VitConfig;
+use super::vitamin::VitaminConfig;
 use super::{DecoderConfig, EncoderConfig};
 use crate::error::{Error, Result};
 use crate::ops::Act;
@@ -114,6 +115,34 @@ pub const ENCODERS: &[Entry<EncoderConfig>] = &[
         resolution: 384,
         config: || EncoderConfig::Vit(siglip_so400m_14()),
     },
+    Entry {
+        name: "vitamin-l-224",
+        about: "ViTamin-L at 224 px, 196 tokens, after the last layer",
+        label: "ViTamin-L",
+        resolution: 224,
+        config: || vitamin_l(224),
+    },
+    Entry {
+        name: "vitamin-l-256",
+        about: "ViTamin-L at 256 px, 256 tokens, after the last layer",
+        label: "ViTamin-L",
+        resolution: 256,
+        config: || vitamin_l(256),
+    },
+    Entry {
+        name: "vitamin-l-336",
+        about: "ViTamin-L at 336 px, 441 tokens, after the last layer",
+        label: "ViTamin-L",
+        resolution: 336,
+        config: || vitamin_l(336),
+    },
+    Entry {
+        name: "vitamin-l-384",
+        about: "ViTamin-L at 384 px, 576 tokens, after the last layer",
+        label: "ViTamin-L",
+        resolution: 384,
+        config: || vitamin_l(384),
+    },
 ];
 
 /// Decoders, sorted by name.
@@ -214,6 +243,7 @@ fn clip_vit_l_14(image: usize) -> VitConfig {
         heads: 16,
         mlp: 4096,
         gated: false,
+        mlp_norm: false,
         patch: 14,
         image,
         act: Act::QuickGelu,
@@ -234,6 +264,7 @@ fn siglip_so400m_14() -> VitConfig {
         heads: 16,
         mlp: 4304,
         gated: false,
+        mlp_norm: false,
         patch: 14,
         image: 384,
         act: Act::GeluTanh,
@@ -243,6 +274,32 @@ fn siglip_so400m_14() -> VitConfig {
         pre_norm: false,
         post_norm: false,
     }
+}
+
+/// Positions are learned for `image` pixels; the rest is one network at every side.
+fn vitamin_l(image: usize) -> EncoderConfig {
+    EncoderConfig::Vitamin(VitaminConfig {
+        stem: 160,
+        depths: vec![2, 4],
+        dims: vec![160, 320],
+        vit: VitConfig {
+            hidden: 1024,
+            layers: 31,
+            layers_run: 31,
+            heads: 16,
+            mlp: 2048,
+            gated: true,
+            mlp_norm: true,
+            patch: 16,
+            image,
+            act: Act::Gelu,
+            eps: 1e-6,
+            class_token: false,
+            patch_bias: true,
+            pre_norm: false,
+            post_norm: false,
+        },
+    })
 }
 
 /// Every stage is twice as wide as the one before.
@@ -263,9 +320,10 @@ fn dinov2(hidden: usize, layers: usize, heads: usize, mlp: usize, gated: bool) -
         heads,
         mlp,
         gated,
+        mlp_norm: false,
         patch: 14,
         image: 518,
-        act: Act::Gelu,
+        act: if gated { Act::Silu } else { Act::Gelu },
         eps: 1e-6,
         class_token: true,
         patch_bias: true,
@@ -365,7 +423,9 @@ mod tests {
         check_registry(ENCODERS, |c| match c {
             EncoderConfig::FastVit(c) => c.check().unwrap(),
             EncoderConfig::ConvNext(c) => c.check().unwrap(),
+            EncoderConfig::Vitamin(c) => c.check().unwrap(),
             EncoderConfig::Vit(c) => assert!(c.layers_run < c.layers || c.post_norm),
+            EncoderConfig::MultiScale(_) => panic!("a network is an encoder alone"),
         });
         check_registry(DECODERS, |c| c.check().unwrap());
     }
@@ -387,6 +447,9 @@ mod tests {
         assert_eq!(tokens("convnext-l", 31), None);
         assert_eq!(tokens("convllava-l", 1536), Some(576));
         assert_eq!(tokens("siglip-so400m-14-384", 384), Some(729));
+        assert_eq!(tokens("vitamin-l-224", 224), Some(196));
+        assert_eq!(tokens("vitamin-l-384", 384), Some(576));
+        assert_eq!(tokens("vitamin-l-384", 378), None);
         assert_eq!(tokens("clip-vit-l-14-336", 225), None);
         assert_eq!(tokens("clip-vit-l-14-336", 0), None);
     }

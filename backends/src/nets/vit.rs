@@ -21,9 +21,11 @@ pub struct VitConfig {
     pub heads: usize,
     /// Hidden width of the MLP.
     pub mlp: usize,
-    /// Whether the MLP is `down(silu(a) * b)` of `[a | b] = gate_up(x)` instead
+    /// Whether the MLP is `down(act(a) * b)` of `[a | b] = gate_up(x)` instead
     /// of `fc2(act(fc1(x)))`.
     pub gated: bool,
+    /// Whether the MLP begins with a layer norm of its own, after the layer's.
+    pub mlp_norm: bool,
     /// Patch side in pixels, also the stride of the patch embedding.
     pub patch: usize,
     /// Side of the square input for which positions were learned, in pixels.
@@ -89,7 +91,12 @@ pub fn forward<O: Ops>(o: &mut O, c: &VitConfig, pixels: &O::V) -> Result<O::V> 
             act: Act::None,
         },
     )?;
-    let mut x = o.to_tokens(&x)?;
+    encode(o, c, &x)
+}
+
+/// A map of embedded patches `(b, hidden, h, w)` to features `(b, h * w, hidden)`.
+pub fn encode<O: Ops>(o: &mut O, c: &VitConfig, patches: &O::V) -> Result<O::V> {
+    let mut x = o.to_tokens(patches)?;
     if c.class_token {
         x = o.prepend_token(&x, "class")?;
     }
@@ -115,6 +122,7 @@ fn norm(c: &VitConfig, name: String) -> Norm {
         name,
         dim: c.hidden,
         eps: c.eps,
+        act: Act::None,
     }
 }
 
@@ -134,10 +142,13 @@ fn layer<O: Ops>(o: &mut O, c: &VitConfig, p: &str, x: &O::V) -> Result<O::V> {
     let h = o.attention(&h, heads)?;
     let x = o.linear(&h, &linear("proj", d, d, Act::None), Some(x))?;
 
-    let h = o.layer_norm(&x, &norm(c, format!("{p}.norm2")))?;
+    let mut h = o.layer_norm(&x, &norm(c, format!("{p}.norm2")))?;
+    if c.mlp_norm {
+        h = o.layer_norm(&h, &norm(c, format!("{p}.mlp_norm")))?;
+    }
     if c.gated {
         let h = o.linear(&h, &linear("gate_up", d, 2 * c.mlp, Act::None), None)?;
-        let h = o.swiglu(&h)?;
+        let h = o.glu(&h, c.act)?;
         return o.linear(&h, &linear("down", c.mlp, d, Act::None), Some(&x));
     }
     let fc1 = linear("fc1", d, c.mlp, c.act);

@@ -16,7 +16,7 @@ use crate::backend::Precision;
 use crate::cost::CostOps;
 use crate::error::{Error, Result};
 use crate::mix::Mix;
-use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Shape, Take};
+use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::params::ParamSpec;
 use crate::weights::Part;
 
@@ -250,7 +250,7 @@ impl Ops for OnnxOps<'_> {
         let x = self.channels_first(x);
         let weight = self.param(&format!("{}.weight", p.name))?;
         let bias = self.bias(&p.name, true)?;
-        let geometry = [p.kernel, p.stride, p.kernel / 2, p.channels];
+        let geometry = [p.kernel, p.stride, p.padding, p.channels];
         let name = self.convolution(&x, weight, bias, geometry, p.act);
         Ok(Value::new(name, shape, Form::ChannelsFirst))
     }
@@ -305,6 +305,7 @@ impl Ops for OnnxOps<'_> {
             &[&x.name, &weight, &bias],
             &attributes,
         );
+        let name = self.act(name, p.act);
         Ok(Value { name, shape, ..x })
     }
 
@@ -329,7 +330,8 @@ impl Ops for OnnxOps<'_> {
         if precision != Precision::F32 {
             y = self.graph.cast(&y, super::graph::scalar(precision));
         }
-        let name = self.node("Mul", &[&y, &weight], &[]);
+        let y = self.node("Mul", &[&y, &weight], &[]);
+        let name = self.act(y, p.act);
         Ok(Value { name, shape, ..x })
     }
 
@@ -341,11 +343,16 @@ impl Ops for OnnxOps<'_> {
         Ok(Value::new(name, shape, Form::Tokens))
     }
 
-    fn average_pool(&mut self, x: &Value, side: usize) -> Result<Value> {
-        let shape = self.shapes.average_pool(&x.shape, side)?;
+    fn average_pool(&mut self, x: &Value, p: Pool) -> Result<Value> {
+        let shape = self.shapes.average_pool(&x.shape, p)?;
         let x = self.channels_first(x);
-        let pair = || Attr::Ints(vec![side as i64; 2]);
-        let attributes = [("kernel_shape", pair()), ("strides", pair())];
+        let pair = |v: usize| Attr::Ints(vec![v as i64; 2]);
+        let attributes = [
+            ("kernel_shape", pair(p.kernel)),
+            ("strides", pair(p.stride)),
+            ("pads", Attr::Ints(vec![p.padding as i64; 4])),
+            ("count_include_pad", Attr::Int(0)),
+        ];
         let name = self.node("AveragePool", &[&x.name], &attributes);
         Ok(Value::new(name, shape, Form::ChannelsFirst))
     }
@@ -424,6 +431,20 @@ impl Ops for OnnxOps<'_> {
         let axis = self.graph.ints(&[1]);
         let name = self.node("Slice", &[&x.name, &start, &end, &axis], &[]);
         Ok(Value::new(name, shape, Form::Tokens))
+    }
+
+    fn concat_channels(&mut self, xs: &[Value]) -> Result<Value> {
+        let shapes: Vec<Shape> = xs.iter().map(|x| x.shape).collect();
+        let shape = self.shapes.concat_channels(&shapes)?;
+        // Tokens have their channels last, maps here first.
+        let (form, axis) = match shape {
+            Shape::Tokens { .. } => (Form::Tokens, -1),
+            Shape::Map { .. } => (Form::ChannelsFirst, 1),
+        };
+        let names: Vec<String> = xs.iter().map(|x| self.channels_first(x).name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let name = self.node("Concat", &names, &[("axis", Attr::Int(axis))]);
+        Ok(Value::new(name, shape, form))
     }
 
     fn concat_tokens(&mut self, xs: &[Value]) -> Result<Value> {
@@ -546,11 +567,11 @@ impl Ops for OnnxOps<'_> {
         Ok(Value::new(name, shape, Form::Tokens))
     }
 
-    fn swiglu(&mut self, gate_up: &Value) -> Result<Value> {
-        let shape = self.shapes.swiglu(&gate_up.shape)?;
+    fn glu(&mut self, gate_up: &Value, act: Act) -> Result<Value> {
+        let shape = self.shapes.glu(&gate_up.shape, act)?;
         let width = shape.channels();
         let parts = self.split(&gate_up.name, 2, &[width, width]);
-        let gate = self.act(parts[0].clone(), Act::Silu);
+        let gate = self.act(parts[0].clone(), act);
         let name = self.node("Mul", &[&gate, &parts[1]], &[]);
         Ok(Value::new(name, shape, Form::Tokens))
     }

@@ -10,7 +10,7 @@ use super::ops::{OnnxOps, Value};
 use super::proto::Scalar;
 use crate::backend::Precision;
 use crate::error::Result;
-use crate::nets::{DecoderConfig, EncoderConfig, decoder, projector};
+use crate::nets::{DecoderConfig, decoder, projector};
 use crate::ops::Shape;
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
@@ -75,7 +75,7 @@ pub fn vision(
     let side = recipe.resolution;
     // Where nothing is learned for one grid or divides it.
     let pools = projected && recipe.projector()?.pools();
-    let free = !matches!(encoder.config, EncoderConfig::Vit(_)) && !pools;
+    let free = encoder.config.vit().is_none() && !pools;
     let sides = match free {
         true => [Axis::Free("height"), Axis::Free("width")],
         false => [Axis::Fixed(side); 2],

@@ -75,6 +75,10 @@ fn every_layout_is_recognised() {
         ("convnext/timm", "convnext (timm)"),
         ("convnext/open_clip", "convnext (OpenCLIP)"),
         ("convnext/transformers", "convnext (transformers)"),
+        ("vitamin/timm", "vitamin (timm)"),
+        ("vitamin/open_clip", "vitamin (OpenCLIP)"),
+        ("multiscale/fastvit-depthwise/timm", "fastvit (timm)"),
+        ("multiscale/convnext-depthwise/timm", "convnext (timm)"),
         ("dinov2/transformers", "dinov2 (transformers)"),
         ("dinov2-gated/transformers", "dinov2 (transformers)"),
         ("fastvlm/fast_vlm", "fast_vlm (transformers)"),
@@ -109,6 +113,7 @@ fn one_network_is_the_same_in_every_layout_and_element_type() {
     assert_equal_networks("clip/clip", "clip/clip_vision_model", 0.0);
     assert_equal_networks("convnext/timm", "convnext/transformers", 0.0);
     assert_equal_networks("convnext/timm", "convnext/open_clip", 0.0);
+    assert_equal_networks("vitamin/timm", "vitamin/open_clip", 0.0);
     assert_equal_networks("siglip/siglip", "siglip/siglip_vision_model", 0.0);
 }
 
@@ -213,6 +218,23 @@ fn llava_and_bare_configs_become_recipes() {
     let dinov2 = recipe_from_folder(&fixture("dinov2/transformers")).unwrap();
     // 56 of 64 pixels, as 224 of 256.
     assert_eq!(dinov2.image, Some(ImagePolicy::dinov2()));
+
+    let vitamin = recipe_from_folder(&fixture("vitamin/open_clip")).unwrap();
+    let policy = vitamin.image.as_ref().unwrap();
+    assert_eq!(policy.mean, ImagePolicy::clip().mean);
+    assert_eq!(
+        (vitamin.resolution, vitamin.visual_tokens().unwrap()),
+        (64, 16)
+    );
+    assert_eq!(vitamin.encoder().unwrap().label, "ViTamin (3 x 64)");
+
+    let scales = recipe_from_folder(&fixture("multiscale/fastvit-average/timm")).unwrap();
+    let encoder = scales.encoder().unwrap();
+    assert_eq!(encoder.label, "FastViT (6 x 32), multi-scale (average)");
+    // Three stages, and the final convolution of twice the last one's width.
+    assert_eq!(encoder.config.feature_dim(), 8 + 16 + 32 + 64);
+    let e = scales.clone().at_resolution(70).unwrap_err().to_string();
+    assert!(e.contains("multiple of 32"), "{e}");
 
     let qwen = recipe_from_folder(&fixture("qwen2/qwen2")).unwrap();
     assert!(qwen.encoder.is_none() && qwen.projector.is_none());

@@ -260,6 +260,19 @@ fn convnext_agrees_with_timm_at_every_size_and_layout() {
     }
 }
 
+#[test]
+fn vitamin_agrees_with_timm_in_both_layouts() {
+    check_encoder("vitamin/timm", &[""]);
+    check_encoder("vitamin/open_clip", &[""]);
+}
+
+#[test]
+fn features_of_several_scales_agree_with_a_reference_of_them() {
+    check_encoder("multiscale/fastvit-average/timm", &["", "_96"]);
+    check_encoder("multiscale/fastvit-depthwise/timm", &["", "_96"]);
+    check_encoder("multiscale/convnext-depthwise/timm", &[""]);
+}
+
 #[track_caller]
 fn check_model(checkpoint: &str, suffixes: &[&str]) {
     for engine in engines() {

@@ -97,23 +97,27 @@ fn every_layout_gives_its_networks_outputs() {
 }
 
 #[test]
-fn a_vision_transformer_interpolates_its_positions_as_transformers_does() {
-    for (network, layout) in [
-        ("clip", "clip"),
-        ("clip", "clip_vision_model"),
-        ("siglip", "siglip_vision_model"),
-        ("dinov2", "transformers"),
+fn a_vision_transformer_interpolates_its_positions_as_its_publisher_does() {
+    for (network, layout, patch) in [
+        ("clip", "clip", 14),
+        ("clip", "clip_vision_model", 14),
+        ("siglip", "siglip_vision_model", 14),
+        ("dinov2", "transformers", 14),
+        ("vitamin", "timm", 16),
     ] {
         let model = checkpoint(&format!("{network}/{layout}"));
-        for side in ["42", "84"] {
+        let (smaller, larger) = ((3 * patch).to_string(), (6 * patch).to_string());
+        for side in [&smaller, &larger] {
             let reference = checkpoint(&format!("{network}/reference-{side}"));
             let found = verify(&model, &reference, &["--resolution", side]).json(0);
             let error = found["checks"][0]["relative_error"].as_f64().unwrap();
             assert!(error < 1e-5, "{layout} at {side}: {found}");
         }
-        // Not made of whole patches of 14.
-        let reference = checkpoint(&format!("{network}/reference-84"));
-        verify(&model, &reference, &["--resolution", "85"]).fails(3, &["85", "multiple of 14"]);
+        // Not made of whole patches.
+        let reference = checkpoint(&format!("{network}/reference-{larger}"));
+        let side = (6 * patch + 1).to_string();
+        let why = format!("multiple of {patch}");
+        verify(&model, &reference, &["--resolution", &side]).fails(3, &[&side, &why]);
     }
 }
 

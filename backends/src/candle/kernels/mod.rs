@@ -14,6 +14,7 @@ pub mod math;
 pub mod norm;
 pub mod packed;
 pub mod pointwise;
+pub mod pool;
 pub mod product;
 pub mod rotary;
 pub mod simd;

@@ -5,8 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::element::Element;
+use super::math::activate_vector;
 use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
 use super::{produce, rows_per_task};
+use crate::ops::Act;
 
 /// Which norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +19,14 @@ pub enum Kind {
     Rms,
 }
 
-/// Normalises every row of `x` (`rows * weight.len()` scalars).
-pub fn norm<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, kind: Kind, eps: f32) -> Vec<T> {
+/// Normalises and activates every row of `x` (`rows * weight.len()` scalars).
+pub fn norm<T: Element>(
+    x: &[T],
+    (weight, bias): (&[T], Option<&[T]>),
+    kind: Kind,
+    eps: f32,
+    act: Act,
+) -> Vec<T> {
     let d = weight.len();
     let len = rows_per_task(x.len() / d) * d;
     produce(x.len(), |out| {
@@ -29,6 +37,7 @@ pub fn norm<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, kind: Kind, e
                 bias,
                 kind,
                 eps,
+                act,
                 // SAFETY: tasks write disjoint rows.
                 dst: unsafe { out.slice(task * len, x.len()) },
             });
@@ -42,6 +51,7 @@ struct NormRows<'a, T> {
     bias: Option<&'a [T]>,
     kind: Kind,
     eps: f32,
+    act: Act,
     dst: &'a mut [T],
 }
 
@@ -124,7 +134,7 @@ impl<T: Element> NormRows<'_, T> {
             Some(bias) => v.mul_add(w, T::load(&bias[at])),
             None => v.mul(w),
         };
-        T::store(v, &mut self.dst[here]);
+        T::store(activate_vector::<S>(self.act, v), &mut self.dst[here]);
     }
 }
 
@@ -141,8 +151,9 @@ mod tests {
         let x = stored::<T>(&x);
         let w = stored::<T>(&numbers(d, 2));
         let b = stored::<T>(&numbers(d, 3));
-        let layer = norm(&x, &w, Some(&b), Kind::Layer, 1e-5);
-        let rms = norm(&x, &w, None, Kind::Rms, 1e-6);
+        let layer = norm(&x, (&w, Some(&b)), Kind::Layer, 1e-5, Act::None);
+        let active = norm(&x, (&w, Some(&b)), Kind::Layer, 1e-5, Act::Relu);
+        let rms = norm(&x, (&w, None), Kind::Rms, 1e-6, Act::None);
         for at in 0..rows * d {
             let wide = |v: &[T], i: usize| f64::from(v[i].get());
             let row = &x[at / d * d..][..d];
@@ -154,7 +165,7 @@ mod tests {
             let i = at % d;
             let l = (wide(&x, at) - m) / (var + 1e-5).sqrt() * wide(&w, i) + wide(&b, i);
             let r = wide(&x, at) / (mean(&|v| v * v) + 1e-6).sqrt() * wide(&w, i);
-            for (got, expected) in [(&layer, l), (&rms, r)] {
+            for (got, expected) in [(&layer, l), (&active, l.max(0.0)), (&rms, r)] {
                 let off = (wide(got, at) - expected).abs();
                 assert!(
                     off < tolerance * (1.0 + expected.abs()),

@@ -1,9 +1,9 @@
-//! The small rest: channel means, channel gates, learned positions, SwiGLU.
+//! The small rest: channel means, channel gates, learned positions, gated units.
 
 use rayon::prelude::*;
 
 use super::element::Element;
-use super::math::{activate_vector, sigmoid};
+use super::math::activate_vector;
 use super::simd::{Kernel, LANES, Simd, Vector, dispatch};
 use super::{produce, rows_per_task};
 use crate::ops::Act;
@@ -126,14 +126,14 @@ pub fn add_table<T: Element>(x: &[T], table: &[T]) -> Vec<T> {
     })
 }
 
-/// `silu(gate) * up` of rows `[gate | up]`, each `width` long.
-pub fn swiglu<T: Element>(x: &[T], width: usize) -> Vec<T> {
-    struct Swiglu<'a, T>(&'a [T], usize, &'a mut [T]);
-    impl<T: Element> Kernel for Swiglu<'_, T> {
+/// `act(gate) * up` of rows `[gate | up]`, each `width` long.
+pub fn glu<T: Element>(x: &[T], width: usize, act: Act) -> Vec<T> {
+    struct Glu<'a, T>(&'a [T], usize, Act, &'a mut [T]);
+    impl<T: Element> Kernel for Glu<'_, T> {
         type Out = ();
         #[inline(always)]
         fn run<S: Simd>(self) {
-            let Swiglu(x, width, dst) = self;
+            let Glu(x, width, act, dst) = self;
             for (x, dst) in x.chunks_exact(2 * width).zip(dst.chunks_exact_mut(width)) {
                 let (gate, up) = x.split_at(width);
                 for (i, dst) in dst.chunks_mut(LANES).enumerate() {
@@ -141,7 +141,7 @@ pub fn swiglu<T: Element>(x: &[T], width: usize) -> Vec<T> {
                     let at = i * LANES..i * LANES + dst.len();
                     let g = T::load::<S::Vector>(&gate[at.clone()]);
                     let u = T::load::<S::Vector>(&up[at]);
-                    T::store(g.mul(u).mul(sigmoid::<S>(g)), dst);
+                    T::store(activate_vector::<S>(act, g).mul(u), dst);
                 }
             }
         }
@@ -154,7 +154,7 @@ pub fn swiglu<T: Element>(x: &[T], width: usize) -> Vec<T> {
             .for_each(|(task, x)| {
                 // SAFETY: tasks write disjoint rows.
                 let dst = unsafe { out.slice(task * step * width, x.len() / 2) };
-                dispatch(Swiglu(x, width, dst));
+                dispatch(Glu(x, width, act, dst));
             });
     })
 }
@@ -211,18 +211,22 @@ mod tests {
         close(&gated, product, tolerance);
 
         // The same numbers as rows [gate | up].
-        let y = swiglu(&x, channels);
-        assert_eq!(y.len(), x.len() / 2);
-        let glu = |i: usize| {
-            let at = i / channels * 2 * channels + i % channels;
-            let g = wide(&x, at);
-            g / (1.0 + (-g).exp()) * wide(&x, at + channels)
-        };
-        close(&y, glu, tolerance);
+        type Formula = fn(f64) -> f64;
+        let silu: Formula = |g| g / (1.0 + (-g).exp());
+        let relu: Formula = |g| g.max(0.0);
+        for (act, formula) in [(Act::Silu, silu), (Act::Relu, relu)] {
+            let y = glu(&x, channels, act);
+            assert_eq!(y.len(), x.len() / 2);
+            let unit = |i: usize| {
+                let at = i / channels * 2 * channels + i % channels;
+                formula(wide(&x, at)) * wide(&x, at + channels)
+            };
+            close(&y, unit, tolerance);
+        }
     }
 
     #[test]
-    fn means_gates_and_swiglu_agree_with_their_formulas_at_every_level() {
+    fn means_gates_and_gated_units_agree_with_their_formulas_at_every_level() {
         at_every_level(|_| {
             for (rows, channels) in [(1, 1), (100, 3), (7, 64), (130, 83)] {
                 check::<f32>(rows, channels, 1e-6);

@@ -12,9 +12,9 @@ use crate::image::ImagePolicy;
 use crate::image::policy::Geometry;
 use crate::nets::fastvit::AttentionNorm;
 use crate::nets::registry::{ENCODERS, Entry};
-use crate::nets::{ConvNextConfig, EncoderConfig, FastVitConfig, VitConfig};
+use crate::nets::{ConvNextConfig, EncoderConfig, FastVitConfig, VitConfig, VitaminConfig};
 use crate::ops::Act;
-use crate::recipe::{Encoder, EncoderArgs, hidden_state};
+use crate::recipe::{Encoder, EncoderArgs, FeatureStages, hidden_state};
 
 /// Layer that LLaVA reads of a CLIP tower, as transformers counts hidden states;
 /// of a SigLIP tower, whose last layer it removes, that is the last one left.
@@ -22,7 +22,7 @@ const FEATURE_LAYER: i64 = -2;
 /// Input side of the released FastVLM checkpoints.
 const FASTVLM_SIDE: usize = 1024;
 
-/// FastViT and ConvNeXt names in published configurations and their registry names.
+/// FastViT, ConvNeXt and ViTamin names in published configurations and their registry names.
 const TIMM_NAMES: &[(&str, &str)] = &[
     ("convnext_large", "convnext-l"),
     ("convnext_large_mlp", "convnext-l"),
@@ -36,6 +36,10 @@ const TIMM_NAMES: &[(&str, &str)] = &[
     ("mci1", "fastvit-mci1"),
     ("mci2", "fastvit-mci2"),
     ("mci3", "fastvithd"),
+    ("vitamin_large_224", "vitamin-l-224"),
+    ("vitamin_large_256", "vitamin-l-256"),
+    ("vitamin_large_336", "vitamin-l-336"),
+    ("vitamin_large_384", "vitamin-l-384"),
 ];
 
 /// timm arguments that change nothing about inference.
@@ -70,6 +74,7 @@ fn clip_defaults() -> VitConfig {
         heads: 12,
         mlp: 3072,
         gated: false,
+        mlp_norm: false,
         patch: 32,
         image: 224,
         act: Act::QuickGelu,
@@ -127,7 +132,7 @@ pub(super) fn dinov2(c: &Context, node: &Node) -> Result<Vision> {
         gated,
         patch: 14,
         image: 518,
-        act: Act::Gelu,
+        act: if gated { Act::Silu } else { Act::Gelu },
         eps: 1e-6,
         patch_bias: true,
         pre_norm: false,
@@ -166,6 +171,8 @@ fn transformer(
         patch: number("patch_size", defaults.patch)?,
         image: number("image_size", defaults.image)?,
         act: match act.clone().optional().map(|node| node.str()).transpose()? {
+            // A gated MLP does not ask.
+            _ if defaults.gated => defaults.act,
             None => defaults.act,
             Some("quick_gelu") => Act::QuickGelu,
             Some("gelu") => Act::Gelu,
@@ -236,7 +243,8 @@ pub(super) fn convnext(c: &Context, node: &Node) -> Result<Vision> {
 }
 
 /// A timm configuration: `architecture`, `model_args`, `pretrained_cfg`. As a
-/// part of a transformers model, the image processor has the last word.
+/// part of a transformers model, the image processor has the last word. Stages
+/// that are read besides are an extension of ours: `features`, as in recipes.
 pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
     let architecture = node.get("architecture");
     let name = if architecture.present() {
@@ -246,7 +254,13 @@ pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
     };
     // Weights are tagged after a dot: `fastvit_mci2.apple_mclip`.
     let entry = timm_entry(&architecture, name.split('.').next().unwrap_or(name))?;
-    let config = with_model_args((entry.config)(), &node.get("model_args"))?;
+    let mut encoder = named(with_model_args((entry.config)(), &node.get("model_args"))?);
+    let features = node.get("features");
+    if features.present() {
+        let stages: FeatureStages = serde_json::from_value(features.value().clone())
+            .map_err(|e| features.error(e.to_string()))?;
+        encoder = stages.apply(encoder)?;
+    }
     let fallback = if c.config.get("text_config").present() {
         Preprocessing {
             side: Some(FASTVLM_SIDE),
@@ -263,7 +277,7 @@ pub(super) fn timm(c: &Context, node: &Node) -> Result<Vision> {
             .unwrap_or(entry.resolution),
         image: preprocessing.policy,
         tiles: None,
-        encoder: named(config),
+        encoder,
     })
 }
 
@@ -508,28 +522,32 @@ fn attention_norm(node: &Node) -> Result<AttentionNorm, CheckpointError> {
 /// The encoder with its published name where its numbers are published ones,
 /// else with its family's and its layers and width, such as `ViT (5 x 192)`.
 fn named(config: EncoderConfig) -> Encoder {
+    // At whichever side and read at whichever layer.
+    let read_as = |published: VitConfig, as_here: &VitConfig| VitConfig {
+        image: as_here.image,
+        layers_run: as_here.layers_run,
+        ..published
+    };
     let published = ENCODERS
         .iter()
         .find(|entry| match ((entry.config)(), &config) {
             (EncoderConfig::FastVit(a), EncoderConfig::FastVit(b)) => a == *b,
             (EncoderConfig::ConvNext(a), EncoderConfig::ConvNext(b)) => a == *b,
-            (EncoderConfig::Vit(a), EncoderConfig::Vit(b)) => {
-                // At whichever side and read at whichever layer.
-                let (image, layers_run) = (b.image, b.layers_run);
-                VitConfig {
-                    image,
-                    layers_run,
-                    ..a
-                } == *b
+            (EncoderConfig::Vit(a), EncoderConfig::Vit(b)) => read_as(a, b) == *b,
+            (EncoderConfig::Vitamin(a), EncoderConfig::Vitamin(b)) => {
+                let vit = read_as(a.vit, &b.vit);
+                VitaminConfig { vit, ..a } == *b
             }
             _ => false,
         });
     let own = || match &config {
         EncoderConfig::Vit(c) => format!("ViT ({} x {})", c.layers, c.hidden),
+        EncoderConfig::Vitamin(c) => format!("ViTamin ({} x {})", c.vit.layers, c.vit.hidden),
         EncoderConfig::ConvNext(c) => {
             let blocks: usize = c.depths.iter().sum();
             format!("ConvNeXt ({blocks} x {})", c.feature_dim())
         }
+        EncoderConfig::MultiScale(c) => format!("multi-scale ({})", c.pool().name()),
         EncoderConfig::FastVit(c) => {
             let family = match c.layers.len() {
                 5.. => "FastViTHD",

@@ -23,6 +23,9 @@ const HEAD_BLOCK: Form = Form::Block {
     scale: ScaleBranch::Always,
 };
 
+/// What pools a stage's output. Nobody has published one: the name is ours.
+const SCALES: Row = row("scales.{s}", &["scales.{s}"], Form::Module);
+
 /// FastViT as timm writes it (and transformers, which wraps timm).
 pub(super) static TIMM_FASTVIT: Dialect = Dialect {
     family: Family::FastVit,
@@ -104,6 +107,7 @@ pub(super) static TIMM_FASTVIT: Dialect = Dialect {
         row("head.conv", &["final_conv"], HEAD_BLOCK),
         row("head.se.reduce", &["final_conv.se.fc1"], Form::Module),
         row("head.se.expand", &["final_conv.se.fc2"], Form::Module),
+        SCALES,
     ],
     unneeded: &["head.", ".num_batches_tracked"],
     layers: None,
@@ -342,6 +346,83 @@ pub(super) static DINOV2: Dialect = Dialect {
     pieces: None,
 };
 
+/// ViTamin as timm writes it. The last norm stands after the pooling.
+pub(super) static TIMM_VITAMIN: Dialect = Dialect {
+    family: Family::Vitamin,
+    probe: "patch_embed.backbone.stages.",
+    rows: &[
+        row(
+            "stem.conv1",
+            &["patch_embed.backbone.stem.conv1"],
+            Form::Module,
+        ),
+        row(
+            "stem.norm",
+            &["patch_embed.backbone.stem.norm1"],
+            Form::Module,
+        ),
+        row(
+            "stem.conv2",
+            &["patch_embed.backbone.stem.conv2"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.shortcut",
+            &["patch_embed.backbone.stages.{s}.{b}.shortcut.expand"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.norm",
+            &["patch_embed.backbone.stages.{s}.{b}.pre_norm"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.fc1",
+            &["patch_embed.backbone.stages.{s}.{b}.conv1_1x1"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.conv",
+            &["patch_embed.backbone.stages.{s}.{b}.conv2_kxk"],
+            Form::Module,
+        ),
+        row(
+            "stages.{s}.blocks.{b}.fc2",
+            &["patch_embed.backbone.stages.{s}.{b}.conv3_1x1"],
+            Form::Module,
+        ),
+        row(
+            "embed.norm",
+            &["patch_embed.backbone.pool.norm"],
+            Form::Module,
+        ),
+        row(
+            "embed.conv",
+            &["patch_embed.backbone.pool.proj"],
+            Form::Module,
+        ),
+        row("positions", &["pos_embed"], Form::Tensor),
+        row("layers.{i}.norm1", &["blocks.{i}.norm1"], Form::Module),
+        row("layers.{i}.qkv", &["blocks.{i}.attn.qkv"], Form::Module),
+        row("layers.{i}.proj", &["blocks.{i}.attn.proj"], Form::Module),
+        row("layers.{i}.norm2", &["blocks.{i}.norm2"], Form::Module),
+        row(
+            "layers.{i}.mlp_norm",
+            &["blocks.{i}.mlp.norm"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.gate_up",
+            &["blocks.{i}.mlp.w0", "blocks.{i}.mlp.w1"],
+            Form::Stacked(Split::Equal),
+        ),
+        row("layers.{i}.down", &["blocks.{i}.mlp.w2"], Form::Module),
+    ],
+    unneeded: &["fc_norm.", "head."],
+    layers: Some("blocks."),
+    pieces: None,
+};
+
 /// ConvNeXt as timm writes it.
 pub(super) static TIMM_CONVNEXT: Dialect = Dialect {
     family: Family::ConvNext,
@@ -382,6 +463,7 @@ pub(super) static TIMM_CONVNEXT: Dialect = Dialect {
             ],
             Form::Scaled,
         ),
+        SCALES,
     ],
     unneeded: &["head."],
     layers: None,

@@ -28,6 +28,8 @@ pub enum Family {
     FastVit,
     /// Vision transformers.
     Vit,
+    /// Vision transformers behind convolutional stages.
+    Vitamin,
     /// ConvNeXt encoders.
     ConvNext,
     /// Projectors.
@@ -145,16 +147,22 @@ impl Layout {
     }
 }
 
+/// The networks among which an encoder is.
+fn family_of(encoder: &EncoderConfig) -> Family {
+    match encoder {
+        EncoderConfig::FastVit(_) => Family::FastVit,
+        EncoderConfig::Vit(_) => Family::Vit,
+        EncoderConfig::Vitamin(_) => Family::Vitamin,
+        EncoderConfig::ConvNext(_) => Family::ConvNext,
+        EncoderConfig::MultiScale(c) => family_of(c.encoder()),
+    }
+}
+
 /// The layout that holds most of the recipe's parts and least besides.
 pub fn recognise(files: &WeightFiles, recipe: &Recipe) -> Result<&'static Layout, CheckpointError> {
     let mut wanted = Vec::new();
     if let Some(encoder) = &recipe.encoder {
-        let family = match encoder.config {
-            EncoderConfig::FastVit(_) => Family::FastVit,
-            EncoderConfig::Vit(_) => Family::Vit,
-            EncoderConfig::ConvNext(_) => Family::ConvNext,
-        };
-        wanted.push((Part::Vision, family));
+        wanted.push((Part::Vision, family_of(&encoder.config)));
     }
     if recipe.projector.is_some() {
         wanted.push((Part::Projector, Family::Projector));

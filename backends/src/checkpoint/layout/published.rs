@@ -2,7 +2,7 @@
 
 use super::dialects::{
     APPLE_FASTVIT, CLIP, DINOV2, HF_CONVNEXT, LDPV2, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR,
-    TIMM_CONVNEXT, TIMM_FASTVIT,
+    TIMM_CONVNEXT, TIMM_FASTVIT, TIMM_VITAMIN,
 };
 use super::{Dialect, Layout, Place};
 
@@ -35,6 +35,7 @@ const OPEN_CLIP_TEXT: &[&str] = &[
     "ln_final.",
     "logit_scale",
     "positional_embedding",
+    "text.",
     "text_projection",
     "token_embedding.",
     "transformer.",
@@ -197,6 +198,13 @@ pub static LAYOUTS: &[Layout] = &[
         OPEN_CLIP_TEXT,
     ),
     encoder("convnext (timm)", "", &TIMM_CONVNEXT, &[]),
+    encoder(
+        "vitamin (OpenCLIP)",
+        "visual.trunk.",
+        &TIMM_VITAMIN,
+        OPEN_CLIP_TEXT,
+    ),
+    encoder("vitamin (timm)", "", &TIMM_VITAMIN, &[]),
     encoder(
         "mobileclip (Apple)",
         "image_encoder.model.",

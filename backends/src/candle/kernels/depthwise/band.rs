@@ -313,7 +313,7 @@ impl<T: Element> Band<'_, T> {
     #[inline(always)]
     fn pack<S: Simd>(&mut self, y: usize) {
         let g = self.g;
-        let pad = g.kernel / 2;
+        let pad = g.padding;
         let (row, per_block) = self.strides();
         let columns = row / LANES;
         let start = y * row % per_block;

@@ -16,7 +16,7 @@ use super::{Scratch, produce};
 use crate::ops::Act;
 use band::Band;
 
-/// Geometry of a depthwise convolution with padding `kernel / 2`.
+/// Geometry of a depthwise convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
     /// Batch size.
@@ -29,10 +29,12 @@ pub struct Geometry {
     pub channels: usize,
     /// Outputs per input channel.
     pub multiplier: usize,
-    /// Square, odd kernel size.
+    /// Square kernel size.
     pub kernel: usize,
     /// Stride.
     pub stride: usize,
+    /// Zero padding on every side; less than the kernel.
+    pub padding: usize,
 }
 
 impl Geometry {
@@ -43,7 +45,7 @@ impl Geometry {
 
     /// Output side of an input side.
     pub fn out_side(&self, side: usize) -> usize {
-        (side + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1
+        (side + 2 * self.padding - self.kernel) / self.stride + 1
     }
 }
 
@@ -174,7 +176,7 @@ mod tests {
         let w = numbers(oc * g.kernel * g.kernel, 2);
         let bias = stored::<T>(&numbers(oc, 3));
         let got = depthwise(&x, &pack_weight(&w, oc, g.kernel), &bias, act, &g);
-        let (oh, ow, pad) = (g.out_side(g.height), g.out_side(g.width), g.kernel / 2);
+        let (oh, ow, pad) = (g.out_side(g.height), g.out_side(g.width), g.padding);
         assert_eq!(got.len(), g.batch * oh * ow * oc);
         for (at, got) in got.iter().enumerate() {
             let (c, pixel) = (at % oc, at / oc);
@@ -228,11 +230,39 @@ mod tests {
                             multiplier,
                             kernel,
                             stride,
+                            padding: kernel / 2,
                         };
                         check::<f32>(g, Act::None, 1e-5);
                         check::<bf16>(g, Act::Relu, 6e-3);
                     }
                 }
+            }
+        });
+    }
+
+    #[test]
+    fn windows_side_by_side_need_no_padding() {
+        at_every_level(|_| {
+            for (kernel, height, width, channels) in [
+                (2, 6, 8, 32),
+                (4, 8, 4, 20),
+                (8, 16, 24, 80),
+                // Many parts; the last rows and columns fill no window.
+                (8, 203, 331, 48),
+                (3, 9, 30, 17),
+            ] {
+                let g = Geometry {
+                    batch: 2,
+                    height,
+                    width,
+                    channels,
+                    multiplier: 1,
+                    kernel,
+                    stride: kernel,
+                    padding: 0,
+                };
+                check::<f32>(g, Act::None, 1e-5);
+                check::<bf16>(g, Act::Relu, 6e-3);
             }
         });
     }
@@ -249,6 +279,7 @@ mod tests {
                     multiplier,
                     kernel,
                     stride,
+                    padding: kernel / 2,
                 },
                 Act::Relu,
                 1e-5,
@@ -266,6 +297,7 @@ mod tests {
             multiplier: 1,
             kernel: 7,
             stride: 1,
+            padding: 3,
         };
         let x = numbers(g.height * g.width * g.channels, 4);
         let packed = pack_weight(&numbers(160 * 49, 5), 160, 7);
