@@ -15,8 +15,8 @@ use crate::anyres::Placement;
 pub use crate::candle::kernels::simd::Level;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::nets::DecoderConfig;
 use crate::nets::registry::{one_of, unknown};
+use crate::nets::{DecoderConfig, EncoderConfig};
 use crate::onnxruntime::OnnxRuntimeBackend;
 use crate::onnxruntime::library::Library;
 pub use crate::onnxruntime::{Optimization, Settings};
@@ -168,10 +168,24 @@ pub(crate) fn prompt_positions(prompt: &PromptTokens, context: usize) -> Result<
 }
 
 /// Sides of inputs that an encoder is to take at once, of which there must be
-/// some, all of one size that the recipe's encoder admits.
+/// some, all of one size that the recipe's encoder admits; one for each of
+/// several encoders, of its own size.
 pub(crate) fn input_sides(recipe: &Recipe, inputs: &[Pixels]) -> Result<(usize, usize)> {
     let sides = |p: &Pixels| (p.height, p.width);
     let first = inputs.first().map(sides);
+    if let EncoderConfig::Towers(c) = &recipe.encoder()?.config {
+        let wanted: Vec<_> = c.towers.iter().map(|t| (t.side, t.side)).collect();
+        let given: Vec<_> = inputs.iter().map(sides).collect();
+        return match wanted == given {
+            true => Ok((c.side(), c.side())),
+            false => Err(Error::Shape {
+                op: "encode",
+                name: "inputs".into(),
+                expected: format!("an input for each encoder: {wanted:?}"),
+                got: format!("{given:?}"),
+            }),
+        };
+    }
     match first {
         Some((height, width)) if inputs.iter().all(|p| sides(p) == (height, width)) => {
             recipe.encoder()?.config.visual_tokens(height, width)?;

@@ -15,9 +15,10 @@ use crate::error::{Error, Result};
 use crate::image::{ImagePolicy, Pixels, Rgb8};
 use crate::mix::Mix;
 use crate::nets::registry::{self, DECODERS, ENCODERS};
+use crate::nets::sva::{Samplers, SvaTower};
 use crate::nets::{
     DecoderConfig, EncoderConfig, MultiScaleConfig, Pooling, ProjectorConfig, ProjectorKind,
-    VitConfig,
+    SvaConfig, Tower, TowersConfig, VitConfig,
 };
 use crate::text::PromptTemplate;
 
@@ -93,6 +94,9 @@ pub struct EncoderArgs {
     /// (-1 is the last layer, -2 the one before) (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_layer: Option<i64>,
+    /// Whether the last norm is applied to what is read (ViT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_norm: Option<bool>,
     /// Attention heads (ViT, ViTamin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
@@ -183,6 +187,9 @@ pub struct RecipeFile {
     /// Stages that are read besides the encoder's features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureStages>,
+    /// Several encoders in place of one, for the projector `sva`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub towers: Vec<TowerFile>,
     /// Input side in pixels; the encoder's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<usize>,
@@ -195,6 +202,9 @@ pub struct RecipeFile {
     /// `mlp2x_gelu`, or another depth; absent for a bare encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<String>,
+    /// Numbers that differ from Cambrian-1's aggregator, if that is the projector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sva: Option<SvaArgs>,
     /// Name of a decoder; absent for a bare encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<String>,
@@ -206,6 +216,113 @@ pub struct RecipeFile {
     pub prompt: Option<String>,
     /// Where the weights are.
     pub weights: Weights,
+}
+
+/// One of several encoders, as written in YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TowerFile {
+    /// Name of a vision encoder.
+    pub encoder: String,
+    /// Numbers that differ from the named encoder's.
+    #[serde(default)]
+    pub encoder_args: EncoderArgs,
+    /// Input side in pixels; the encoder's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<usize>,
+    /// How an image becomes its input.
+    pub image: ImagePolicy,
+    /// Features along a side that the aggregator sees, resized bilinearly.
+    pub grid: usize,
+    /// Whether it sees the outputs of all stages, one behind the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stages: bool,
+    /// Where its weights are, if the recipe's are not seeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+}
+
+/// Numbers of Cambrian-1's aggregator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SvaArgs {
+    /// Width of queries and keys.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Queries along a side.
+    pub side: usize,
+    /// Layers before the decoder.
+    pub depth: usize,
+    /// Samplers in the decoder; 0 for none.
+    pub samplers: usize,
+    /// Decoder layer after which the first one stands.
+    pub start: usize,
+    /// Layers from one to the next.
+    pub stride: usize,
+}
+
+impl Default for SvaArgs {
+    /// Those of Cambrian-1 8B.
+    fn default() -> SvaArgs {
+        SvaArgs {
+            width: 1024,
+            heads: 16,
+            side: 24,
+            depth: 3,
+            samplers: 10,
+            start: 0,
+            stride: 3,
+        }
+    }
+}
+
+impl SvaArgs {
+    /// The aggregator over `towers`; an error unless the grids fit.
+    fn over(&self, towers: &[Tower]) -> Result<SvaConfig> {
+        let wrong = |what: &str, value: usize, problem: String| Error::Config {
+            what: what.into(),
+            value: value.to_string(),
+            problem,
+        };
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+            let problem = format!("must divide the width {}", self.width);
+            return Err(wrong("sva.heads", self.heads, problem));
+        }
+        let side = self.side.max(1);
+        if let Some(tower) = towers
+            .iter()
+            .find(|t| t.grid == 0 || !t.grid.is_multiple_of(side))
+        {
+            let problem = format!("must be a multiple of the aggregator's side {side}");
+            return Err(wrong("towers.grid", tower.grid, problem));
+        }
+        let seen = |tower: &Tower| SvaTower {
+            dim: tower.feature_dim(),
+            window: tower.grid / side,
+        };
+        Ok(SvaConfig {
+            width: self.width,
+            heads: self.heads,
+            side,
+            depth: self.depth,
+            towers: towers.iter().map(seen).collect(),
+            samplers: (self.samplers > 0).then_some(Samplers {
+                start: self.start,
+                stride: self.stride,
+                count: self.samplers,
+            }),
+        })
+    }
+}
+
+/// What a recipe knows of one of several encoders besides its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TowerInput {
+    /// How an image becomes its input.
+    pub image: ImagePolicy,
+    /// Where its weights are, if the recipe's are not seeded.
+    pub weights: Option<Weights>,
 }
 
 /// A vision encoder of a recipe.
@@ -235,8 +352,10 @@ pub struct Recipe {
     pub encoder: Option<Encoder>,
     /// Input side in pixels; 0 without an encoder.
     pub resolution: usize,
-    /// Image preprocessing.
+    /// Image preprocessing; `None` without an encoder, or with several.
     pub image: Option<ImagePolicy>,
+    /// Of each of several encoders.
+    pub towers: Vec<TowerInput>,
     /// Tiling of large images.
     pub tiles: Option<Tiling>,
     /// Projector.
@@ -333,6 +452,9 @@ impl Recipe {
     /// are one already.
     pub fn arrangement(&self, place: &Placement) -> Result<Option<Mix>> {
         match (&self.tiles, &self.projector) {
+            (_, Some(c)) if let ProjectorKind::Sva(sva) = &c.kind => {
+                Ok(Some(sva.layout(place).mix))
+            }
             (Some(tiles), Some(_)) => tiles.arrange(place, self.input_tokens()?).map(Some),
             _ => Ok(None),
         }
@@ -350,6 +472,15 @@ impl Recipe {
 
     /// The encoder inputs of one of a prompt's `images` images.
     pub fn prepare(&self, image: &Rgb8, images: usize) -> Result<Inputs> {
+        if let EncoderConfig::Towers(c) = &self.encoder()?.config {
+            let inputs = c.towers.iter().zip(&self.towers);
+            let pixels = inputs.map(|(tower, input)| input.image.apply(image, tower.side as u32));
+            return Ok(Inputs {
+                pixels: pixels.collect::<std::result::Result<_, _>>()?,
+                batched: true,
+                place: self.place(image.width(), image.height()),
+            });
+        }
         let policy = self.image.as_ref().ok_or_else(|| self.no("image policy"))?;
         let side = self.resolution as u32;
         let mut place = self.place(image.width(), image.height());
@@ -373,6 +504,37 @@ impl Recipe {
         self.resolution = side;
         self.check_vision()?;
         Ok(self)
+    }
+
+    /// The encoder `index` of several as a recipe of its own.
+    pub fn tower(&self, index: usize) -> Result<Recipe> {
+        let encoder = self.encoder()?;
+        let found = match &encoder.config {
+            EncoderConfig::Towers(c) => c.towers.get(index),
+            _ => None,
+        };
+        let (Some(tower), Some(input)) = (found, self.towers.get(index)) else {
+            return Err(self.no("encoder of that number"));
+        };
+        Ok(Recipe {
+            name: format!("{}.towers.{index}", self.name),
+            encoder: Some(Encoder {
+                label: encoder.label.clone(),
+                config: tower.config.clone(),
+            }),
+            resolution: tower.side,
+            image: Some(input.image.clone()),
+            towers: Vec::new(),
+            tiles: None,
+            projector: None,
+            decoder: None,
+            prompt: self.prompt.clone(),
+            image_token: None,
+            weights: input
+                .weights
+                .clone()
+                .unwrap_or_else(|| self.weights.clone()),
+        })
     }
 
     /// Errors unless the encoder admits the resolution and its features fit what
@@ -404,6 +566,27 @@ impl Recipe {
                 Some((encoder, entry.resolution))
             }
         };
+        let several = file.towers.iter().map(tower).collect::<Result<Vec<_>>>()?;
+        let encoder = match (encoder, several.is_empty()) {
+            (Some(_), false) => {
+                return Err(Error::Config {
+                    what: "towers".into(),
+                    value: "(given)".into(),
+                    problem: "a recipe has an `encoder` or several `towers`".into(),
+                });
+            }
+            (None, false) => {
+                let (labels, towers): (Vec<_>, Vec<_>) = several.into_iter().unzip();
+                let config = TowersConfig { towers };
+                let side = config.side();
+                let encoder = Encoder {
+                    label: labels.join(" + "),
+                    config: EncoderConfig::Towers(config),
+                };
+                Some((encoder, side))
+            }
+            (encoder, true) => encoder,
+        };
         let decoder = match &file.decoder {
             None => None,
             Some(decoder) => {
@@ -424,19 +607,38 @@ impl Recipe {
         if encoder.is_none() && file.features.is_some() {
             return Err(missing("encoder", "is required when there are `features`"));
         }
-        if encoder.is_some() && file.image.is_none() {
+        if file.towers.is_empty() && encoder.is_some() && file.image.is_none() {
             return Err(missing("image", "is required when there is an encoder"));
         }
         if encoder.is_none() && file.tiles.is_some() {
             return Err(missing("encoder", "is required when there are `tiles`"));
         }
         let projector = match (&file.projector, &encoder, &decoder) {
-            (Some(kind), Some((encoder, _)), Some(decoder)) => Some(ProjectorConfig {
-                d_in: encoder.config.feature_dim(),
-                d_out: decoder.config.hidden,
-                kind: projector_kind(kind)?,
-                newline: file.tiles.as_ref().is_some_and(Tiling::newline),
-            }),
+            (Some(kind), Some((encoder, _)), Some(decoder)) => {
+                let kind = match (kind.as_str(), &encoder.config) {
+                    ("sva", EncoderConfig::Towers(c)) => {
+                        let args = file.sva.clone().unwrap_or_default();
+                        ProjectorKind::Sva(args.over(&c.towers)?)
+                    }
+                    ("sva", _) => {
+                        return Err(missing("towers", "are what the projector `sva` is for"));
+                    }
+                    (_, EncoderConfig::Towers(_)) => {
+                        return Err(missing(
+                            "projector",
+                            "must be `sva` where there are `towers`",
+                        ));
+                    }
+                    (kind, _) => projector_kind(kind)?,
+                };
+                let sva = matches!(kind, ProjectorKind::Sva(_));
+                Some(ProjectorConfig {
+                    d_in: encoder.config.feature_dim(),
+                    d_out: decoder.config.hidden,
+                    kind,
+                    newline: sva || file.tiles.as_ref().is_some_and(Tiling::newline),
+                })
+            }
             (None, Some(_), Some(_)) => {
                 return Err(missing(
                     "projector",
@@ -461,6 +663,12 @@ impl Recipe {
             },
             encoder: encoder.map(|(e, _)| e),
             image: file.image.clone(),
+            towers: (file.towers.iter())
+                .map(|tower| TowerInput {
+                    image: tower.image.clone(),
+                    weights: tower.weights.clone(),
+                })
+                .collect(),
             tiles: file.tiles.clone(),
             projector,
             decoder,
@@ -476,6 +684,19 @@ impl Recipe {
         }
         Ok(recipe)
     }
+}
+
+/// One of several encoders with its label.
+fn tower(file: &TowerFile) -> Result<(String, Tower)> {
+    let entry = registry::find("vision encoder", ENCODERS, &file.encoder)?;
+    let tower = Tower {
+        config: file.encoder_args.apply((entry.config)())?,
+        side: file.resolution.unwrap_or(entry.resolution),
+        grid: file.grid,
+        stages: file.stages,
+    };
+    tower.check()?;
+    Ok((entry.label.into(), tower))
 }
 
 /// The projector that LLaVA's configurations call so: `linear`,
@@ -520,6 +741,7 @@ impl EncoderArgs {
             ("hidden_size", self.hidden_size.is_some(), VIT),
             ("num_hidden_layers", self.num_hidden_layers.is_some(), VIT),
             ("feature_layer", self.feature_layer.is_some(), VIT),
+            ("post_norm", self.post_norm.is_some(), VIT),
             (
                 "num_attention_heads",
                 self.num_attention_heads.is_some(),
@@ -535,6 +757,7 @@ impl EncoderArgs {
             EncoderConfig::Vit(_) => "ViT",
             EncoderConfig::Vitamin(_) => "ViTamin",
             EncoderConfig::MultiScale(_) => "multi-scale",
+            EncoderConfig::Towers(_) => "several",
         };
         let other = |of: &[&str]| !of.contains(&family);
         if let Some((what, ..)) = given.iter().find(|(_, given, of)| *given && other(of)) {
@@ -592,7 +815,7 @@ impl EncoderArgs {
                 Ok(EncoderConfig::Vitamin(c))
             }
             // Arguments are the network's, before its stages are read.
-            EncoderConfig::MultiScale(c) => Ok(EncoderConfig::MultiScale(c)),
+            config @ (EncoderConfig::MultiScale(_) | EncoderConfig::Towers(_)) => Ok(config),
         }
     }
 
@@ -606,6 +829,7 @@ impl EncoderArgs {
         c.image = self.image_size.unwrap_or(c.image);
         let layer = self.feature_layer.unwrap_or(-1 - skipped);
         c.layers_run = hidden_state(c.layers, layer)?;
+        c.post_norm = self.post_norm.unwrap_or(c.post_norm);
         if c.heads == 0 || !c.hidden.is_multiple_of(c.heads) {
             return Err(Error::Config {
                 what: "encoder_args.num_attention_heads".into(),

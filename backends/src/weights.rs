@@ -13,7 +13,8 @@ use half::{bf16, f16};
 use crate::anyres::{EncodeTiles, Placement};
 use crate::cost::{Cost, CostOps};
 use crate::error::Result;
-use crate::nets::{decoder, projector};
+use crate::nets::sva::{self, Seen};
+use crate::nets::{EncoderConfig, ProjectorKind, decoder, projector};
 use crate::ops::Shape;
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
@@ -154,7 +155,10 @@ impl Inventory {
             ));
         }
         if recipe.decoder.is_some() {
-            parts.push((Part::Decoder, decoder_cost(recipe, 1, 0, 4)?.1));
+            let side = recipe.resolution as u32;
+            let place = recipe.encoder.is_some().then(|| recipe.place(side, side));
+            let (_, params) = prefill_cost(recipe, place.as_ref(), 1, 4)?;
+            parts.push((Part::Decoder, params));
         }
         Ok(Inventory { parts })
     }
@@ -179,13 +183,8 @@ pub fn encoder_cost(
     let tiles = recipe.tiles.as_ref();
     let batched = tiles.is_some_and(|tiles| tiles.encode == EncodeTiles::Batched);
     let (batch, runs) = if batched { (inputs, 1) } else { (1, inputs) };
-    let pixels = Shape::Map {
-        b: batch,
-        c: 3,
-        h: side,
-        w: side,
-    };
-    recipe.encoder()?.config.forward(&mut ops, &pixels)?;
+    let encoder = &recipe.encoder()?.config;
+    encoder.encode(&mut ops, &encoder.inputs(side, batch))?;
     let (cost, params) = ops.finish();
     Ok((cost.times(runs), params))
 }
@@ -198,6 +197,9 @@ pub fn projector_cost(
 ) -> Result<(Cost, Vec<ParamSpec>)> {
     let mut ops = CostOps::new(element_bytes, 0);
     let c = recipe.projector()?;
+    if seen(&mut ops, recipe, place)?.is_some() {
+        return Ok(ops.finish());
+    }
     let x = Shape::Tokens {
         b: place.inputs(),
         n: recipe.encoder_tokens()?,
@@ -208,6 +210,54 @@ pub fn projector_cost(
         let (n, d) = (y.rows(), y.channels());
         projector::arrange(&mut ops, c, &Shape::Tokens { b: 1, n, d }, &mix)?;
     }
+    Ok(ops.finish())
+}
+
+/// What samplers in the decoder see of an image, if the recipe has them: the
+/// projector's pass over several encoders' features.
+fn seen(ops: &mut CostOps, recipe: &Recipe, place: &Placement) -> Result<Option<Seen<Shape>>> {
+    let (EncoderConfig::Towers(towers), Some(c)) = (&recipe.encoder()?.config, &recipe.projector)
+    else {
+        return Ok(None);
+    };
+    let ProjectorKind::Sva(sva) = &c.kind else {
+        return Ok(None);
+    };
+    let features = towers.towers.iter().map(|tower| Shape::Tokens {
+        b: 1,
+        n: tower.grid * tower.grid,
+        d: tower.feature_dim(),
+    });
+    let features: Vec<Shape> = features.collect();
+    let (_, seen) = projector::aggregate(ops, c, sva, &features, place)?;
+    Ok(Some(seen))
+}
+
+/// Cost and inventory of the decoder over a prompt of `text` tokens and, if
+/// `place` says how it lies, one image.
+pub fn prefill_cost(
+    recipe: &Recipe,
+    place: Option<&Placement>,
+    text: usize,
+    element_bytes: usize,
+) -> Result<(Cost, Vec<ParamSpec>)> {
+    let mut visual = 0;
+    let mut looks = None;
+    if let Some(place) = place {
+        visual = recipe.visual_tokens(place.width, place.height)?;
+        looks = seen(&mut CostOps::new(element_bytes, 0), recipe, place)?;
+    }
+    let (Some(looks), Some(ProjectorKind::Sva(sva))) =
+        (looks, recipe.projector.as_ref().map(|c| &c.kind))
+    else {
+        return decoder_cost(recipe, visual + text, 0, element_bytes);
+    };
+    let mut ops = CostOps::new(element_bytes, 0);
+    let c = &recipe.decoder()?.config;
+    let x = decoder::embed(&mut ops, c, &vec![0; visual + text])?;
+    decoder::forward_with(&mut ops, c, &x, |o, layer, x| {
+        sva::look_after(o, sva, layer, x, &[(0, &looks)])
+    })?;
     Ok(ops.finish())
 }
 

@@ -6,6 +6,7 @@
 //! | [`published`] | what do papers say about the same encoder and resolution? |
 //! | [`stats`] | how sure is a figure? Medians, certified percentiles, score intervals |
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
+//! | [`claims`] | how much faster is one model than another, published and measured? |
 //! | [`frame`] | the same as data frames, Parquet and CSV |
 //! | [`pareto`] | which points does no other beat? |
 //! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
@@ -16,6 +17,7 @@
 //! Everything after [`record`] is derived and can be rebuilt from run folders alone. This crate knows
 //! no model and no dataset, prints nothing and reads no clock.
 
+pub mod claims;
 pub mod error;
 pub mod frame;
 pub mod gallery;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
+    claims::{self, Claim},
     record::{Machine, Run},
     report::{AccuracySource, Picture, Report},
     stats::certified_count,
@@ -21,6 +22,7 @@ pub fn render(report: &Report, pictures: &[Picture], gallery: Option<&Path>) -> 
         page.paragraph(&format!("![{}]({})", picture.title, file(&picture.svg)));
         page.paragraph(&format!("The same as [PNG]({}).", file(&picture.png)));
     }
+    claimed(&mut page, report);
     latency(&mut page, report);
     quality(&mut page, report);
     if let Some(path) = gallery {
@@ -72,6 +74,25 @@ impl Page {
             self.paragraph(&table.to_markdown());
         }
     }
+}
+
+fn claimed(page: &mut Page, report: &Report) {
+    let table = claims::claims(report);
+    page.section("Claims", &table);
+    if table.is_empty() {
+        return;
+    }
+    let all = report.runs.iter().flat_map(Claim::of);
+    page.list(all.map(|c| format!("**{}**: {} ({}).", c.claim, c.about, c.source)));
+    page.paragraph(
+        "Both sides of a claim were measured alternately: *measured* is the median of the ratios of \
+         repetitions with the same index, *range* its 95 % interval, or all of them below six. \
+         *By FLOPs* is the ratio of the work, a multiply-add as 2, the whole square of attention scores \
+         included. A ratio over that is a **rate**: how many times as many FLOP/s the second model \
+         gets out of the device as the first. Where the published rate and the one measured differ, the \
+         devices do: stage by stage below.",
+    );
+    page.paragraph(&claims::stages(report).to_markdown());
 }
 
 fn latency(page: &mut Page, report: &Report) {

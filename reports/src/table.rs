@@ -1,6 +1,7 @@
 //! Text tables: the same rows for the terminal and for Markdown.
 
 use crate::{
+    claims,
     record::CaseOutcome,
     report::{AccuracySource, Report},
     stats::{Estimate, Interval},
@@ -252,7 +253,12 @@ pub fn outcome(summary: &CaseSummary) -> String {
 
 /// All tables for the terminal: figures, accuracies, failures.
 pub fn terminal(report: &Report, width: usize) -> String {
-    let tables = [latency(report), quality(report), failures(report)];
+    let tables = [
+        claims::claims(report),
+        latency(report),
+        quality(report),
+        failures(report),
+    ];
     let texts: Vec<String> = (tables.iter())
         .filter(|table| !table.is_empty())
         .map(|table| table.to_text(width))

@@ -14,9 +14,10 @@ use crate::anyres::Placement;
 use crate::backend::{
     Features, LoadOptions, LoadedModel, ModelFacts, input_sides, prompt_positions, within,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::nets::{DecoderConfig, decoder, projector};
+use crate::nets::sva::{self, Seen};
+use crate::nets::{DecoderConfig, EncoderConfig, ProjectorKind, decoder, projector};
 use crate::ops::Ops;
 use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
@@ -105,35 +106,69 @@ impl CandleModel {
         })
     }
 
-    fn features(&self, t: Tensor) -> Result<Features> {
-        let (inputs, tokens, dim) = t.dims3()?;
+    fn features(&self, tensors: Vec<Tensor>, seen: Option<Seen<Tensor>>) -> Result<Features> {
+        let held = Held { tensors, seen };
+        let first = held.only().ok().map(Tensor::dims3).transpose()?;
+        // Those of several encoders have channels of their own.
+        let apart = held
+            .tensors
+            .iter()
+            .map(|t| t.dim(1))
+            .sum::<candle_core::Result<_>>()?;
+        let (inputs, tokens, dim) = first.unwrap_or((1, apart, 0));
         Ok(Features {
             inputs,
             tokens,
             dim,
-            value: Box::new(t),
+            value: Box::new(held),
         })
     }
 }
 
+/// What features are here.
+struct Held {
+    /// `(inputs, tokens, dim)`; of several encoders one each.
+    tensors: Vec<Tensor>,
+    /// What samplers in the decoder see, of projected features.
+    seen: Option<Seen<Tensor>>,
+}
+
+impl Held {
+    fn only(&self) -> Result<&Tensor> {
+        match self.tensors.as_slice() {
+            [one] => Ok(one),
+            several => Err(Error::Shape {
+                op: "features",
+                name: "value".into(),
+                expected: "features of one encoder".into(),
+                got: format!("those of {}", several.len()),
+            }),
+        }
+    }
+}
+
 /// What the features are here.
-fn tensor(f: &Features) -> Result<&Tensor> {
+fn held(f: &Features) -> Result<&Held> {
     f.value("candle")
 }
 
-/// Pixels `(channels, height, width)` as a channels-last map, an input each.
-fn upload(inputs: &[Pixels], dtype: DType, device: &Device) -> Result<Tensor> {
+/// Those of one encoder, or projected.
+fn tensor(f: &Features) -> Result<&Tensor> {
+    held(f)?.only()
+}
+
+/// Pixels `(channels, height, width)` as channels-last maps: one map of all
+/// inputs, or, for several encoders (`apart`), one of each.
+fn upload(inputs: &[Pixels], apart: bool, dtype: DType, device: &Device) -> Result<Vec<Tensor>> {
     let map = |pixels: &Pixels| -> Result<Tensor> {
         let shape = (1, pixels.channels, pixels.height, pixels.width);
         let t = Tensor::from_slice(&pixels.data, shape, device)?;
         Ok(t.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?)
     };
-    match inputs {
-        [one] => map(one),
-        several => {
-            let maps = several.iter().map(map).collect::<Result<Vec<_>>>()?;
-            Ok(Tensor::cat(&maps, 0)?)
-        }
+    let maps = inputs.iter().map(map).collect::<Result<Vec<_>>>()?;
+    match maps.len() {
+        2.. if !apart => Ok(vec![Tensor::cat(&maps, 0)?]),
+        _ => Ok(maps),
     }
 }
 
@@ -155,11 +190,18 @@ impl LoadedDecoder {
         Traced::new(ops, observer, meter(self.dtype, self.cache.len()))
     }
 
-    /// Runs new positions and returns the last one's logits.
-    fn forward(&mut self, embeddings: &Tensor, observer: Watch<'_>) -> Result<Vec<f32>> {
+    /// Runs new positions and returns the last one's logits; `after` changes the
+    /// hidden states after each layer.
+    fn forward(
+        &mut self,
+        embeddings: &Tensor,
+        observer: Watch<'_>,
+        after: impl FnMut(&mut Traced<'_, CandleOps<'_>>, usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<f32>> {
         let (_, n, _) = embeddings.dims3()?;
         within(self.cache.len(), n, self.cache.capacity())?;
-        let logits = decoder::forward(&mut self.ops(observer), &self.config, embeddings)?;
+        let logits =
+            decoder::forward_with(&mut self.ops(observer), &self.config, embeddings, after)?;
         self.cache.advance(n);
         Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
     }
@@ -174,18 +216,29 @@ impl LoadedModel for CandleModel {
         let encoder = self.recipe.encoder()?;
         input_sides(&self.recipe, inputs)?;
         let watch = self.observer.as_deref_mut();
-        let features = self.pool.install(|| -> Result<Tensor> {
-            let x = upload(inputs, self.dtype, &self.device)?;
+        let apart = matches!(encoder.config, EncoderConfig::Towers(_));
+        let features = self.pool.install(|| -> Result<Vec<Tensor>> {
+            let inputs = upload(inputs, apart, self.dtype, &self.device)?;
             let ops = CandleOps::new(&self.vision);
             let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
-            encoder.config.forward(&mut ops, &x)
+            encoder.config.encode(&mut ops, &inputs)
         })?;
-        self.features(features)
+        self.features(features, None)
     }
 
     fn project(&mut self, inputs: &[Features], place: &Placement) -> Result<Features> {
         let c = self.recipe.projector()?;
         Features::check(inputs, place)?;
+        if let (ProjectorKind::Sva(sva), [features]) = (&c.kind, inputs) {
+            let features = &held(features)?.tensors;
+            let watch = self.observer.as_deref_mut();
+            let (y, seen) = self.pool.install(|| {
+                let ops = CandleOps::new(&self.projector);
+                let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
+                projector::aggregate(&mut ops, c, sva, features, place)
+            })?;
+            return self.features(vec![y], Some(seen));
+        }
         let mix = self.recipe.arrangement(place)?;
         let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>>>()?;
         let watch = self.observer.as_deref_mut();
@@ -208,7 +261,7 @@ impl LoadedModel for CandleModel {
                 }
             }
         })?;
-        self.features(y)
+        self.features(vec![y], None)
     }
 
     fn prefill(&mut self, prompt: &PromptTokens, images: &[Features]) -> Result<Vec<f32>> {
@@ -221,16 +274,25 @@ impl LoadedModel for CandleModel {
             d.cache.clear();
             let mut ops = d.ops(watch.as_deref_mut());
             let mut parts = Vec::new();
+            let mut looks = Vec::new();
+            let mut position = 0;
             for segment in prompt.segments() {
                 parts.push(match segment {
                     Segment::Text(ids) => decoder::embed(&mut ops, &d.config, ids)?,
                     Segment::Image { index, tokens } => {
-                        tensor(Features::of(images, *index, *tokens)?)?.clone()
+                        let held = held(Features::of(images, *index, *tokens)?)?;
+                        looks.extend(held.seen.as_ref().map(|seen| (position, seen)));
+                        held.only()?.clone()
                     }
                 });
+                position += segment.len();
             }
             let x = ops.concat_tokens(&parts)?;
-            d.forward(&x, watch)
+            let sva = self.recipe.projector.as_ref().map(|c| &c.kind);
+            d.forward(&x, watch, |o, layer, x| match sva {
+                Some(ProjectorKind::Sva(sva)) => sva::look_after(o, sva, layer, x, &looks),
+                _ => Ok(x),
+            })
         })
     }
 
@@ -241,14 +303,17 @@ impl LoadedModel for CandleModel {
         self.pool.install(|| {
             let mut ops = d.ops(watch.as_deref_mut());
             let x = decoder::embed(&mut ops, &d.config, &[token])?;
-            d.forward(&x, watch)
+            d.forward(&x, watch, |_, _, x| Ok(x))
         })
     }
 
     fn read(&self, features: &Features) -> Result<Vec<f32>> {
-        let t = tensor(features)?;
-        let t = t.flatten(0, D::Minus1)?.to_dtype(DType::F32)?;
-        Ok(t.to_vec1()?)
+        let mut values = Vec::new();
+        for tensor in &held(features)?.tensors {
+            let flat = tensor.flatten(0, D::Minus1)?.to_dtype(DType::F32)?;
+            values.extend(flat.to_vec1::<f32>()?);
+        }
+        Ok(values)
     }
 
     fn synchronize(&self) -> Result<()> {

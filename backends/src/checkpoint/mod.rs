@@ -18,9 +18,11 @@ mod plan;
 mod positions;
 pub mod seeded;
 pub mod source;
+mod towers;
 
 pub use config::recipe_from_folder;
 pub use error::{CheckpointError, Problem, Problems};
 pub use files::WeightFiles;
 pub use seeded::SeededSource;
 pub use source::CheckpointSource;
+pub use towers::TowersSource;

@@ -109,11 +109,23 @@ pub fn embed<O: Ops>(o: &mut O, c: &DecoderConfig, ids: &[u32]) -> Result<O::V> 
 /// Embeddings `(b, n, hidden)` of new positions to logits `(b, 1, vocab)` of
 /// the last one.
 pub fn forward<O: Ops>(o: &mut O, c: &DecoderConfig, embeddings: &O::V) -> Result<O::V> {
+    forward_with(o, c, embeddings, |_, _, x| Ok(x))
+}
+
+/// As [`forward`]; `after` changes the hidden states `(b, n, hidden)` after each
+/// layer.
+pub fn forward_with<O: Ops>(
+    o: &mut O,
+    c: &DecoderConfig,
+    embeddings: &O::V,
+    mut after: impl FnMut(&mut O, usize, O::V) -> Result<O::V>,
+) -> Result<O::V> {
     c.check()?;
     let mut x = embeddings.clone();
     for i in 0..c.layers {
         o.stage("layers");
         x = layer(o, c, i, &x)?;
+        x = after(o, i, x)?;
     }
     o.stage("head");
     let x = o.take_tokens(&x, Take::Last(1))?;

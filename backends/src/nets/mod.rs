@@ -11,6 +11,8 @@ pub mod fastvit;
 pub mod multiscale;
 pub mod projector;
 pub mod registry;
+pub mod sva;
+pub mod towers;
 pub mod vit;
 pub mod vitamin;
 
@@ -22,6 +24,8 @@ pub use decoder::DecoderConfig;
 pub use fastvit::FastVitConfig;
 pub use multiscale::{MultiScaleConfig, Pooling};
 pub use projector::{ProjectorConfig, ProjectorKind};
+pub use sva::SvaConfig;
+pub use towers::{Tower, TowersConfig};
 pub use vit::VitConfig;
 pub use vitamin::VitaminConfig;
 
@@ -38,6 +42,8 @@ pub enum EncoderConfig {
     ConvNext(ConvNextConfig),
     /// One with stages, of which several are read.
     MultiScale(MultiScaleConfig),
+    /// Several encoders on one image.
+    Towers(TowersConfig),
 }
 
 impl EncoderConfig {
@@ -49,6 +55,8 @@ impl EncoderConfig {
             EncoderConfig::FastVit(c) => c.feature_dim(),
             EncoderConfig::ConvNext(c) => c.feature_dim(),
             EncoderConfig::MultiScale(c) => c.feature_dim(),
+            // Of all of them; the connector takes each apart.
+            EncoderConfig::Towers(c) => c.towers.iter().map(Tower::feature_dim).sum(),
         }
     }
 
@@ -61,6 +69,7 @@ impl EncoderConfig {
             EncoderConfig::FastVit(c) => c.visual_tokens(height, width),
             EncoderConfig::ConvNext(c) => c.visual_tokens(height, width),
             EncoderConfig::MultiScale(c) => c.visual_tokens(height, width),
+            EncoderConfig::Towers(c) => c.visual_tokens(height, width),
         }
     }
 
@@ -72,7 +81,8 @@ impl EncoderConfig {
             EncoderConfig::Vitamin(c) => Some(&c.vit),
             EncoderConfig::FastVit(_)
             | EncoderConfig::ConvNext(_)
-            | EncoderConfig::MultiScale(_) => None,
+            | EncoderConfig::MultiScale(_)
+            | EncoderConfig::Towers(_) => None,
         }
     }
 
@@ -93,11 +103,36 @@ impl EncoderConfig {
             EncoderConfig::Vit(c) => return vit::forward(o, c, pixels),
             EncoderConfig::Vitamin(c) => return vitamin::forward(o, c, pixels),
             EncoderConfig::MultiScale(c) => multiscale::forward(o, c, pixels)?,
+            EncoderConfig::Towers(_) => return Err(towers::several()),
             EncoderConfig::FastVit(_) | EncoderConfig::ConvNext(_) => {
                 self.stages(o, pixels, |_, _, _| Ok(()))?
             }
         };
         o.to_tokens(&map)
+    }
+
+    /// Shapes of the inputs of an image, `batch` of each.
+    pub fn inputs(&self, side: usize, batch: usize) -> Vec<Shape> {
+        let input = |side| Shape::Map {
+            b: batch,
+            c: 3,
+            h: side,
+            w: side,
+        };
+        match self {
+            EncoderConfig::Towers(c) => c.towers.iter().map(|t| input(t.side)).collect(),
+            _ => vec![input(side)],
+        }
+    }
+
+    /// Runs the encoder, or all of several, on an image's `inputs`: features
+    /// `(b, tokens, dim)` an encoder.
+    pub fn encode<O: Ops>(&self, o: &mut O, inputs: &[O::V]) -> Result<Vec<O::V>> {
+        match (self, inputs) {
+            (EncoderConfig::Towers(c), inputs) => towers::forward(o, c, inputs),
+            (encoder, [pixels]) => Ok(vec![encoder.forward(o, pixels)?]),
+            _ => Err(towers::several()),
+        }
     }
 
     /// Runs an encoder that has stages on pixels `(b, 3, h, w)`, showing `seen`
@@ -111,9 +146,10 @@ impl EncoderConfig {
         match self {
             EncoderConfig::FastVit(c) => fastvit::forward(o, c, pixels, seen),
             EncoderConfig::ConvNext(c) => convnext::forward(o, c, pixels, seen),
-            EncoderConfig::Vit(_) | EncoderConfig::Vitamin(_) | EncoderConfig::MultiScale(_) => {
-                Err(multiscale::no_stages())
-            }
+            EncoderConfig::Vit(_)
+            | EncoderConfig::Vitamin(_)
+            | EncoderConfig::MultiScale(_)
+            | EncoderConfig::Towers(_) => Err(multiscale::no_stages()),
         }
     }
 }

@@ -100,13 +100,14 @@ impl MultiScaleConfig {
 }
 
 /// Channels of an encoder's stages, and input pixels per position of the last.
-fn staged(encoder: &EncoderConfig) -> Result<(&[usize], usize)> {
+pub(super) fn staged(encoder: &EncoderConfig) -> Result<(&[usize], usize)> {
     match encoder {
         EncoderConfig::FastVit(c) => Ok((&c.embed_dims, c.stride())),
         EncoderConfig::ConvNext(c) => Ok((&c.dims, c.stride())),
-        EncoderConfig::Vit(_) | EncoderConfig::Vitamin(_) | EncoderConfig::MultiScale(_) => {
-            Err(no_stages())
-        }
+        EncoderConfig::Vit(_)
+        | EncoderConfig::Vitamin(_)
+        | EncoderConfig::MultiScale(_)
+        | EncoderConfig::Towers(_) => Err(no_stages()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Projectors: visual features to the decoder's embedding space.
 
+use super::sva::{self, Seen, SvaConfig};
+use crate::anyres::Placement;
 use crate::error::{Error, Result};
 use crate::mix::Mix;
 use crate::ops::{Act, Depthwise, Linear, Ops, Pool, Shape};
@@ -11,7 +13,7 @@ const LDP_SIDE: usize = 12;
 pub const NEWLINE: &str = "newline";
 
 /// Which projector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProjectorKind {
     /// LLaVA's `mlp{depth}x_gelu`: `depth` linear layers with exact GELU between.
     Mlp {
@@ -21,6 +23,9 @@ pub enum ProjectorKind {
     /// MobileVLM v2's (arXiv 2402.03766): the two layers of `mlp2x_gelu`, pooled to
     /// 12 x 12 tokens, and a position encoding `x + conv3x3(x)`.
     Ldpv2,
+    /// Cambrian-1's spatial vision aggregator, then the two layers of
+    /// `mlp2x_gelu`.
+    Sva(SvaConfig),
 }
 
 /// A projector's numbers.
@@ -42,7 +47,7 @@ impl ProjectorConfig {
     fn depth(&self) -> usize {
         match self.kind {
             ProjectorKind::Mlp { depth } => depth,
-            ProjectorKind::Ldpv2 => 2,
+            ProjectorKind::Ldpv2 | ProjectorKind::Sva(_) => 2,
         }
     }
 
@@ -53,8 +58,9 @@ impl ProjectorConfig {
 
     /// Visual tokens made of `tokens` features, or an error naming what is admitted.
     pub fn visual_tokens(&self, tokens: usize) -> Result<usize> {
-        match self.kind {
+        match &self.kind {
             ProjectorKind::Mlp { .. } => Ok(tokens),
+            ProjectorKind::Sva(c) => Ok(c.queries()),
             ProjectorKind::Ldpv2 => ldp_grid(tokens).map(|_| LDP_SIDE * LDP_SIDE),
         }
     }
@@ -78,6 +84,15 @@ fn ldp_grid(tokens: usize) -> Result<usize> {
 /// Features `(b, n, d_in)` to embeddings `(b, m, d_out)`, where `m` is
 /// [`ProjectorConfig::visual_tokens`] of `n`. Layer `i` is parameter `i`.
 pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V> {
+    let x = layers(o, c, c.d_in, x)?;
+    match (&c.kind, o.shape(&x)) {
+        (ProjectorKind::Ldpv2, Shape::Tokens { n, .. }) => pool(o, c.d_out, ldp_grid(n)?, &x),
+        _ => Ok(x),
+    }
+}
+
+/// The linear layers, from `width` channels.
+fn layers<O: Ops>(o: &mut O, c: &ProjectorConfig, width: usize, x: &O::V) -> Result<O::V> {
     o.stage("layers");
     let depth = c.depth();
     let mut x = x.clone();
@@ -85,17 +100,30 @@ pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V>
         let last = i + 1 == depth;
         let p = Linear {
             name: i.to_string(),
-            d_in: if i == 0 { c.d_in } else { c.d_out },
+            d_in: if i == 0 { width } else { c.d_out },
             d_out: c.d_out,
             bias: true,
             act: if last { Act::None } else { Act::Gelu },
         };
         x = o.linear(&x, &p, None)?;
     }
-    match (c.kind, o.shape(&x)) {
-        (ProjectorKind::Ldpv2, Shape::Tokens { n, .. }) => pool(o, c.d_out, ldp_grid(n)?, &x),
-        _ => Ok(x),
-    }
+    Ok(x)
+}
+
+/// Features of several encoders to an image's visual tokens `(1, m, d_out)`,
+/// and what samplers in the decoder see of them.
+pub fn aggregate<O: Ops>(
+    o: &mut O,
+    c: &ProjectorConfig,
+    sva: &SvaConfig,
+    features: &[O::V],
+    place: &Placement,
+) -> Result<(O::V, Seen<O::V>)> {
+    let layout = sva.layout(place);
+    let mix = layout.mix.clone();
+    let (x, seen) = sva::aggregate(o, sva, features, layout)?;
+    let x = layers(o, c, sva.width, &x)?;
+    Ok((arrange(o, c, &x, &mix)?, seen))
 }
 
 /// The visual tokens `(1, n, d_out)` of an image's inputs, one input after

@@ -425,7 +425,9 @@ mod tests {
             EncoderConfig::ConvNext(c) => c.check().unwrap(),
             EncoderConfig::Vitamin(c) => c.check().unwrap(),
             EncoderConfig::Vit(c) => assert!(c.layers_run < c.layers || c.post_norm),
-            EncoderConfig::MultiScale(_) => panic!("a network is an encoder alone"),
+            EncoderConfig::MultiScale(_) | EncoderConfig::Towers(_) => {
+                panic!("a network is an encoder alone")
+            }
         });
         check_registry(DECODERS, |c| c.check().unwrap());
     }

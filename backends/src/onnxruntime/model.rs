@@ -17,8 +17,8 @@ use crate::backend::{
 };
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::nets::DecoderConfig;
 use crate::nets::projector::NEWLINE;
+use crate::nets::{DecoderConfig, EncoderConfig};
 use crate::onnx::{self, GraphBuilder, Storage, Target, parts::cache_names};
 use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
@@ -120,6 +120,12 @@ impl OnnxRuntimeModel {
                 problem: "is one of several graphs in a folder; this model has weights, from which graphs are \
                           recorded in the precision asked for"
                     .into(),
+            });
+        }
+        if let Some(EncoderConfig::Towers(_)) = recipe.encoder.as_ref().map(|e| &e.config) {
+            return Err(Error::Unavailable {
+                what: "several encoders and samplers in the decoder".into(),
+                why: "no graph is recorded for them; use the candle engine".into(),
             });
         }
         let target = Target {

@@ -40,6 +40,18 @@ struct BuiltIn(&'static str, &'static str, &'static str, bool, &'static str);
 
 /// The built-in templates, sorted by name.
 const BUILT_IN: &[BuiltIn] = &[
+    // Llama 3's with Cambrian-1's system prompt, line breaks and spaces as in its code.
+    BuiltIn(
+        "cambrian_llama_3",
+        "<|start_header_id|>system<|end_header_id|>You are Cambrian, a highly intelligent multimodal AI trained by NYU \
+         Vision X. \n    As a multimodal AI, you have the ability to process and analyze images. Whenever an image is \
+         present in the conversation, very carefully examine it and consider its content when formulating your \
+         response.\n    You should give concise responses to very simple questions, but provide thorough responses to \
+         more complex and open-ended questions. <|eot_id|><|start_header_id|>user<|end_header_id|>",
+        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>",
+        true,
+        "<|eot_id|>",
+    ),
     // Llama 3's with LLaVA-NeXT's system prompt.
     BuiltIn(
         "llava_llama_3",

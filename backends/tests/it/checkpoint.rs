@@ -223,7 +223,7 @@ fn llava_and_bare_configs_become_recipes() {
     let policy = vitamin.image.as_ref().unwrap();
     assert_eq!(policy.mean, ImagePolicy::clip().mean);
     assert_eq!(
-        (vitamin.resolution, vitamin.visual_tokens().unwrap()),
+        (vitamin.resolution, vitamin.input_tokens().unwrap()),
         (64, 16)
     );
     assert_eq!(vitamin.encoder().unwrap().label, "ViTamin (3 x 64)");

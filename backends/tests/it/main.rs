@@ -1,6 +1,7 @@
 //! Integration tests: one binary, a module a topic.
 
 mod anyres;
+mod cambrian;
 mod checkpoint;
 mod conformance;
 mod hub;

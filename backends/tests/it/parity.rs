@@ -46,7 +46,7 @@ pub fn integers(path: &Path) -> Vec<i64> {
     npy::read_i64(path).unwrap().data
 }
 
-fn pixels(path: &Path) -> Pixels {
+pub fn pixels(path: &Path) -> Pixels {
     let (shape, data) = floats(path);
     let [1, channels, height, width] = shape[..] else {
         panic!("{shape:?}")
@@ -62,7 +62,7 @@ fn pixels(path: &Path) -> Pixels {
 /// An engine, and the instruction set of its kernels if it lets us choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Engine {
-    backend: &'static str,
+    pub backend: &'static str,
     simd: Option<Level>,
     operators: Operators,
 }

@@ -254,7 +254,7 @@ fn templates_have_the_published_bytes() {
     assert_eq!(shown("plain"), "<image>\nWhat is this?");
     assert_eq!(
         PromptTemplate::named("vicuna").unwrap_err().to_string(),
-        "unknown prompt template \"vicuna\" (known: llava_llama_3, plain, qwen_2, vicuna_v1)"
+        "unknown prompt template \"vicuna\" (known: cambrian_llama_3, llava_llama_3, plain, qwen_2, vicuna_v1)"
     );
     let names: Vec<_> = PromptTemplate::names().collect();
     assert!(names.is_sorted());

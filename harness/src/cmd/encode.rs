@@ -6,6 +6,7 @@ use serde::Serialize;
 use vlmbench_backends::backend::EngineFacts;
 use vlmbench_backends::generate::ImageInput;
 use vlmbench_backends::image::ExifPolicy;
+use vlmbench_backends::nets::EncoderConfig;
 use vlmbench_backends::npy::{Array, write_f32};
 
 use super::Format;
@@ -61,7 +62,12 @@ struct Encoded<'a> {
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let options = args.engine.options()?;
     let mut recipe = args.engine.recipe(&args.model, ctx)?;
-    recipe.encoder()?;
+    if matches!(recipe.encoder()?.config, EncoderConfig::Towers(_)) && !args.project {
+        return Err(Failure::Usage(format!(
+            "{} has several encoders, whose features have channels of their own; add --project",
+            recipe.name
+        )));
+    }
     // Only the parts that are asked for are loaded.
     recipe.decoder = None;
     if args.project {

@@ -42,6 +42,9 @@ pub struct Selection {
     /// Worker threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Time everything once and without warming up: a rehearsal, whose figures have no interval
+    #[arg(long)]
+    pub quick: bool,
 }
 
 impl Selection {
@@ -53,6 +56,7 @@ impl Selection {
             backend: self.backend,
             device: self.device,
             threads: self.threads,
+            quick: self.quick,
         }
     }
 }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vlmbench_backends::backend::{Precision, Settings};
 
+use vlmbench_reports::claims::ClaimFigure;
+
 use super::ConfigError;
 
 /// An experiment as written in YAML.
@@ -17,8 +19,13 @@ use super::ConfigError;
 pub struct ExperimentFile {
     /// One line for listings.
     pub about: String,
-    /// Models and the resolutions to run them at.
+    /// Models and the resolutions to run them at; may be left out where there
+    /// are claims.
+    #[serde(default)]
     pub models: Vec<ModelEntry>,
+    /// Claims of a paper that one model is so many times as fast as another.
+    #[serde(default)]
+    pub claims: Vec<ClaimFile>,
     /// Engines; `[candle]` by default.
     pub backends: Option<Vec<String>>,
     /// Devices; `[cpu]` by default.
@@ -49,6 +56,65 @@ pub struct ModelEntry {
     /// Input sides in pixels; empty: the recipe's own.
     #[serde(default)]
     pub resolutions: Vec<usize>,
+}
+
+/// One side of a claim as written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimModel {
+    /// A name under `configs/models/`, a checkpoint folder, or a hub id.
+    pub model: String,
+    /// Input side in pixels; the recipe's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<usize>,
+    /// Published milliseconds of the encoder.
+    pub encode_ms: f64,
+    /// Published milliseconds of prefill; none if the claim is about the encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_ms: Option<f64>,
+}
+
+/// A claim as written.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimFile {
+    /// Its name, such as `85x`; names its cases.
+    pub claim: String,
+    /// What is said of what.
+    pub about: String,
+    /// What it is about.
+    pub figure: ClaimFigure,
+    /// What is said to be slower.
+    pub baseline: ClaimModel,
+    /// What is said to be faster.
+    pub contender: ClaimModel,
+    /// Where the published times are from.
+    pub source: String,
+    /// Precision of both; the experiment's first by default.
+    pub precision: Option<Precision>,
+    /// The latency workload, in place of the experiment's.
+    pub latency: Option<LatencyFile>,
+}
+
+/// A resolved claim.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Claim {
+    /// Its name.
+    pub claim: String,
+    /// What is said of what.
+    pub about: String,
+    /// What it is about.
+    pub figure: ClaimFigure,
+    /// What is said to be slower.
+    pub baseline: ClaimModel,
+    /// What is said to be faster.
+    pub contender: ClaimModel,
+    /// Where the published times are from.
+    pub source: String,
+    /// Precision of both.
+    pub precision: Precision,
+    /// The latency workload.
+    pub latency: Latency,
 }
 
 /// The latency workload as written; absent keys take the defaults of
@@ -169,8 +235,11 @@ pub struct Experiment {
     pub name: String,
     /// One line.
     pub about: String,
-    /// Models, at least one.
+    /// Models, at least one if there are no claims.
     pub models: Vec<ModelEntry>,
+    /// Claims.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Claim>,
     /// Engines, at least one.
     pub backends: Vec<String>,
     /// Devices, at least one.
@@ -272,6 +341,8 @@ pub struct Overrides {
     pub device: Option<String>,
     /// Worker threads.
     pub threads: Option<usize>,
+    /// One repetition of everything that is timed, and no warm-up.
+    pub quick: bool,
 }
 
 impl Experiment {
@@ -293,6 +364,7 @@ impl Experiment {
             name: name.to_owned(),
             about: file.about,
             models: file.models,
+            claims: Vec::new(),
             backends: or(only(&flags.backend).or(file.backends), "candle"),
             devices: or(only(&flags.device).or(file.devices), "cpu"),
             precisions: file.precisions.unwrap_or_else(|| vec![Precision::F32]),
@@ -303,6 +375,38 @@ impl Experiment {
             quality: file.quality.map(Quality::from_file),
             published: file.published,
         };
+        for claim in file.claims {
+            experiment.claims.push(Claim {
+                claim: claim.claim,
+                about: claim.about,
+                figure: claim.figure,
+                baseline: claim.baseline,
+                contender: claim.contender,
+                source: claim.source,
+                precision: (claim.precision)
+                    .or(experiment.precisions.first().copied())
+                    .unwrap_or_default(),
+                latency: match claim.latency {
+                    Some(file) => Latency::from_file(file),
+                    None => experiment.latency.clone().unwrap_or_default(),
+                },
+            });
+        }
+        // What is named for claims alone is not measured of the models, too.
+        if experiment.models.is_empty() {
+            experiment.latency = None;
+        }
+        if flags.quick {
+            let claims = experiment.claims.iter_mut().map(|claim| &mut claim.latency);
+            let all = claims.chain(&mut experiment.latency);
+            all.for_each(|latency| {
+                (
+                    latency.warm_up,
+                    latency.min_iterations,
+                    latency.max_iterations,
+                ) = (0, 1, 1);
+            });
+        }
         if experiment.backends.iter().any(|name| name == "onnxruntime") {
             experiment.onnxruntime = Some(file.onnxruntime.unwrap_or_default());
         }
@@ -317,7 +421,24 @@ impl Experiment {
 
     fn check(&self, origin: &str) -> Result<(), ConfigError> {
         let must = Must { origin };
-        must.have("models", &self.models)?;
+        if self.claims.is_empty() {
+            must.have("models", &self.models)?;
+        }
+        for claim in &self.claims {
+            let named = !claim.claim.is_empty() && !claim.claim.contains('/');
+            must.be(
+                "claims.claim",
+                &claim.claim,
+                named,
+                "a name without a slash",
+            )?;
+            for side in [&claim.baseline, &claim.contender] {
+                let known = claim.figure == ClaimFigure::Encode || side.prefill_ms.is_some();
+                let key = format!("claims.{}.prefill_ms", side.model);
+                must.be(&key, "absent", known, "published milliseconds")?;
+            }
+            claim.latency.check(&must)?;
+        }
         must.have("backends", &self.backends)?;
         must.have("devices", &self.devices)?;
         must.have("precisions", &self.precisions)?;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use vlmbench_backends::backend::{
     self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts,
 };
-use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
+use vlmbench_backends::checkpoint::{
+    CheckpointSource, SeededSource, TowersSource, recipe_from_folder,
+};
 use vlmbench_backends::generate::Runner;
 use vlmbench_backends::hub::{Download, HubOptions};
 use vlmbench_backends::onnx::published::{self, GraphSource};
@@ -65,6 +67,23 @@ impl Weighed {
         let graphs = folder.as_ref().and_then(|f| published::graphs(&f.dir));
         let source: Box<dyn WeightSource> = match (&recipe.weights, &folder) {
             (_, Some(_)) if let Some(graphs) = graphs => Box::new(GraphSource::new(graphs)),
+            (_, Some(folder)) if !recipe.towers.is_empty() => {
+                let mut towers = Vec::new();
+                for (index, tower) in recipe.towers.iter().enumerate() {
+                    let of_tower = match &tower.weights {
+                        Some(weights) => weights_folder(weights, hub, observe)?,
+                        None => None,
+                    };
+                    towers.push(of_tower.ok_or_else(|| no_weights(&recipe, index))?);
+                }
+                let towers: Vec<&Path> = towers.iter().map(|f| f.dir.as_path()).collect();
+                Box::new(TowersSource::open(
+                    &towers,
+                    &folder.dir,
+                    &recipe,
+                    &inventory,
+                )?)
+            }
             (_, Some(folder)) => {
                 Box::new(CheckpointSource::open(&folder.dir, &recipe, &inventory)?)
             }
@@ -81,6 +100,18 @@ impl Weighed {
             source,
             folder,
         })
+    }
+}
+
+/// The error for an encoder whose weights a recipe does not name.
+fn no_weights(recipe: &Recipe, index: usize) -> vlmbench_backends::Error {
+    vlmbench_backends::Error::Config {
+        what: format!("towers[{index}].weights"),
+        value: "(absent)".into(),
+        problem: format!(
+            "must be a folder or a hub id, since the weights of {} are",
+            recipe.name
+        ),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Case {
     pub options: EngineOptions,
     /// What to do.
     pub workload: Workload,
+    /// The claim that it is a side of.
+    pub claim: Option<String>,
     /// Whether it can run.
     pub state: CaseState,
 }
@@ -138,9 +140,12 @@ impl Case {
         }
     }
 
-    /// Whether another case measures the latency of the same thing on another
-    /// engine.
+    /// Whether another case is measured alternately with this one: the other
+    /// side of a claim, or the latency of the same thing on another engine.
     pub fn rivals(&self, other: &Case) -> bool {
+        if self.claim.is_some() || other.claim.is_some() {
+            return self.claim == other.claim;
+        }
         let quality = |case: &Case| matches!(case.workload, Workload::Quality(_));
         let asked = |case: &Case| (case.options.device.clone(), case.options.precision);
         !quality(self)
@@ -172,26 +177,36 @@ pub(super) fn build(
     let workload = workload(asked, experiment, recipe);
     let label = recipe.map_or_else(|| last_component(model), |r| r.name.clone());
     let options = engine.options(experiment);
+    let claim = match asked {
+        Asked::Claim(claim) => Some(claim.claim.clone()),
+        _ => None,
+    };
     Case {
-        id: id(&workload, &label, engine, variant.resolution),
+        id: id(
+            claim.as_deref(),
+            &workload,
+            &label,
+            engine,
+            variant.resolution,
+        ),
         model: model.to_owned(),
         resolution: variant.resolution,
         backend: engine.backend.to_owned(),
         state: state(&workload, variant, engine),
         options,
         workload,
+        claim,
     }
 }
 
 fn workload(asked: &Asked<'_>, experiment: &Experiment, recipe: Option<&Recipe>) -> Workload {
+    let timed = |latency: Latency| match recipe {
+        Some(recipe) if recipe.decoder.is_none() => Workload::EncoderLatency(latency),
+        _ => Workload::EndToEndLatency(latency),
+    };
     match asked {
-        Asked::Latency(latency) => {
-            let latency = Latency::clone(latency);
-            match recipe {
-                Some(recipe) if recipe.decoder.is_none() => Workload::EncoderLatency(latency),
-                _ => Workload::EndToEndLatency(latency),
-            }
-        }
+        Asked::Latency(latency) => timed(Latency::clone(latency)),
+        Asked::Claim(claim) => timed(claim.latency.clone()),
         Asked::Suite { suite, blind } => {
             let quality = experiment.quality.as_ref();
             let asked = quality.map_or(1, |q| q.context);
@@ -237,8 +252,15 @@ fn state(workload: &Workload, variant: &Variant, engine: Engine<'_>) -> CaseStat
     }
 }
 
-fn id(workload: &Workload, model: &str, engine: Engine<'_>, side: Option<usize>) -> CaseId {
+fn id(
+    claim: Option<&str>,
+    workload: &Workload,
+    model: &str,
+    engine: Engine<'_>,
+    side: Option<usize>,
+) -> CaseId {
     let what = match workload {
+        _ if let Some(claim) = claim => claim.to_owned(),
         Workload::EncoderLatency(_) | Workload::EndToEndLatency(_) => "latency".to_owned(),
         Workload::Quality(quality) => {
             let suite = &quality.suite;

@@ -5,7 +5,7 @@ use vlmbench_backends::Result;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::cost::{Cost, StageCost};
 use vlmbench_backends::recipe::Recipe;
-use vlmbench_backends::weights::{decoder_cost, encoder_cost, projector_cost};
+use vlmbench_backends::weights::{decoder_cost, encoder_cost, prefill_cost, projector_cost};
 
 use super::case::Workload;
 use crate::config::experiment::ImageSize;
@@ -122,7 +122,8 @@ impl CaseCost {
         let mut kv_cache_bytes = 0;
         if let Some(decoder) = &recipe.decoder {
             let prompt = visual.unwrap_or(0) + text;
-            let (cost, _) = decoder_cost(recipe, prompt, 0, bytes)?;
+            let image = visual.is_some().then_some(&place);
+            let (cost, _) = prefill_cost(recipe, image, text, bytes)?;
             add("prefill", Some("decoder"), cost);
             let (cost, _) = decoder_cost(recipe, 1, prompt, bytes)?;
             add("decode", None, cost);

@@ -19,9 +19,11 @@ use serde_json::Value;
 use vlmbench_backends::backend::{BACKENDS, EngineOptions, Precision};
 use vlmbench_backends::hub::{Download, HubOptions};
 use vlmbench_backends::recipe::{Recipe, Weights};
+use vlmbench_reports::claims::{Claim, ClaimSide};
 use vlmbench_reports::published::{Published, Series};
 use vlmbench_suites::{Suite, SuiteSpec};
 
+use crate::config::experiment::ModelEntry;
 use crate::config::{ConfigError, ConfigKind, Configs, Experiment, nearest};
 use crate::data_ref::DataRef;
 use crate::error::{Failure, chain};
@@ -46,6 +48,9 @@ pub struct Definitions {
     pub models: BTreeMap<String, Definition>,
     /// Suites.
     pub suites: BTreeMap<String, SuiteSpec>,
+    /// Claims with the cases that are measured for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Claim>,
 }
 
 /// What planning reads besides the experiment.
@@ -75,7 +80,7 @@ impl Plan {
         let suites = suites(experiment, sources.configs, &mut definitions)?;
         let models = models(experiment, sources, &mut definitions, observe)?;
 
-        let mut cases = Vec::new();
+        let mut cases = claimed(experiment, sources, &mut definitions, observe)?;
         let workloads = experiment.latency.iter().map(Asked::Latency);
         let blind = experiment.quality.as_ref().is_some_and(|q| q.blind);
         let suites = suites.iter().flat_map(|suite| {
@@ -114,7 +119,8 @@ impl Plan {
     }
 
     /// Cases that are measured together, by index: those of a latency workload
-    /// that differ in nothing but the engine, alternately; every other alone.
+    /// that differ in nothing but the engine, and the two of a claim, alternately;
+    /// every other alone.
     pub fn groups(&self) -> Vec<Vec<usize>> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (index, case) in self.cases.iter().enumerate() {
@@ -135,9 +141,59 @@ impl Plan {
     }
 }
 
+/// The cases of an experiment's claims, two each, and the claims with them.
+fn claimed(
+    experiment: &Experiment,
+    sources: &Sources<'_>,
+    definitions: &mut Definitions,
+    observe: &mut dyn FnMut(Download<'_>),
+) -> Result<Vec<Case>, Failure> {
+    let mut cases = Vec::new();
+    for claim in &experiment.claims {
+        let mut sides = Vec::new();
+        for model in [&claim.baseline, &claim.contender] {
+            let entry = ModelEntry {
+                model: model.model.clone(),
+                resolutions: model.resolution.into_iter().collect(),
+            };
+            let variants = variants_of(&entry, sources, definitions, observe)?;
+            let engine = Engine {
+                backend: &experiment.backends[0],
+                device: &experiment.devices[0],
+                precision: claim.precision,
+            };
+            let asked = Asked::Claim(claim);
+            let case = case::build(&asked, experiment, &entry.model, &variants[0], engine);
+            let stages = [
+                ("encode", Some(model.encode_ms)),
+                ("prefill", model.prefill_ms),
+            ];
+            let published = stages.map(|(stage, ms)| Some((stage.to_owned(), ms?)));
+            sides.push(ClaimSide {
+                case: case.id.to_string(),
+                published_ms: published.into_iter().flatten().collect(),
+            });
+            cases.push(case);
+        }
+        let (Some(contender), Some(baseline)) = (sides.pop(), sides.pop()) else {
+            continue;
+        };
+        definitions.claims.push(Claim {
+            claim: claim.claim.clone(),
+            about: claim.about.clone(),
+            figure: claim.figure,
+            baseline,
+            contender,
+            source: claim.source.clone(),
+        });
+    }
+    Ok(cases)
+}
+
 /// A workload asked for, with what it needs.
 pub(crate) enum Asked<'a> {
     Latency(&'a crate::config::experiment::Latency),
+    Claim(&'a crate::config::experiment::Claim),
     Suite {
         suite: &'a SuiteSelection,
         blind: bool,
@@ -236,33 +292,41 @@ fn models(
 ) -> Result<Models, Failure> {
     let mut models = Vec::new();
     for entry in &experiment.models {
-        let asked: Vec<Option<usize>> = match entry.resolutions.as_slice() {
-            [] => vec![None],
-            sides => sides.iter().copied().map(Some).collect(),
-        };
-        let found = model_ref::resolve(&entry.model, sources.configs, sources.hub, observe);
-        let variants = match found {
-            Ok(found) => {
-                definitions
-                    .models
-                    .insert(entry.model.clone(), found.definition);
-                asked
-                    .into_iter()
-                    .map(|side| variant(&found.recipe, side))
-                    .collect()
-            }
-            Err(failure) if model_ref::is_misspelt(&failure) => return Err(failure),
-            Err(failure) => asked
-                .into_iter()
-                .map(|resolution| Variant {
-                    resolution,
-                    recipe: Err(chain(&failure)),
-                })
-                .collect(),
-        };
+        let variants = variants_of(entry, sources, definitions, observe)?;
         models.push((entry.model.clone(), variants));
     }
     Ok(models)
+}
+
+/// A model at each of the resolutions asked for.
+fn variants_of(
+    entry: &ModelEntry,
+    sources: &Sources<'_>,
+    definitions: &mut Definitions,
+    observe: &mut dyn FnMut(Download<'_>),
+) -> Result<Vec<Variant>, Failure> {
+    let asked: Vec<Option<usize>> = match entry.resolutions.as_slice() {
+        [] => vec![None],
+        sides => sides.iter().copied().map(Some).collect(),
+    };
+    match model_ref::resolve(&entry.model, sources.configs, sources.hub, observe) {
+        Ok(found) => {
+            definitions
+                .models
+                .insert(entry.model.clone(), found.definition);
+            let variants = asked.into_iter().map(|side| variant(&found.recipe, side));
+            Ok(variants.collect())
+        }
+        Err(failure) if model_ref::is_misspelt(&failure) => Err(failure),
+        Err(failure) => {
+            let recipe = || Err(chain(&failure));
+            let variants = asked.into_iter().map(|resolution| Variant {
+                resolution,
+                recipe: recipe(),
+            });
+            Ok(variants.collect())
+        }
+    }
 }
 
 fn variant(recipe: &Recipe, side: Option<usize>) -> Variant {

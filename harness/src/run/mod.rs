@@ -237,7 +237,7 @@ impl Execution<'_> {
         let mut endings: Vec<Result<usize, Failed>> = vec![Ok(0); group.len()];
         let mut sessions: Vec<Option<Session>> = Vec::new();
         for (r, ending) in group.iter().zip(&mut endings) {
-            match self.open(r, group.len() > 1) {
+            match self.open(r, group.len() > 1 && r.case.claim.is_none()) {
                 Ok(session) => sessions.push(Some(session)),
                 Err(failed) => {
                     *ending = Err(failed);
@@ -245,7 +245,8 @@ impl Execution<'_> {
                 }
             }
         }
-        if group.len() > 1 {
+        // The sides of a claim are different models.
+        if group.len() > 1 && group[0].case.claim.is_none() {
             self.compare(group, &mut sessions, &mut endings);
         }
         let loaded = sessions.into_iter().enumerate();

@@ -191,6 +191,7 @@ fn assemble(name: String, folder: &Path, parts: Parts) -> Result<Recipe> {
         encoder,
         resolution,
         image,
+        towers: Vec::new(),
         tiles,
         projector,
         decoder: parts.decoder,

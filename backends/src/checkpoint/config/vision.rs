@@ -548,6 +548,7 @@ fn named(config: EncoderConfig) -> Encoder {
             format!("ConvNeXt ({blocks} x {})", c.feature_dim())
         }
         EncoderConfig::MultiScale(c) => format!("multi-scale ({})", c.pool().name()),
+        EncoderConfig::Towers(c) => format!("{} encoders", c.towers.len()),
         EncoderConfig::FastVit(c) => {
             let family = match c.layers.len() {
                 5.. => "FastViTHD",

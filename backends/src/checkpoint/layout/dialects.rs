@@ -600,8 +600,156 @@ pub(super) static LLAMA: Dialect = Dialect {
             Form::Module,
         ),
         row("norm", &["norm"], Form::Module),
+        // Of Cambrian-1 alone: what looks at the encoders inside the decoder.
+        row(
+            "samplers.{i}.context",
+            &["vision_sampler_layers.{i}.layers.0.proj_context"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.in",
+            &["vision_sampler_layers.{i}.layers.0.proj_in"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.q.norm",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.q_proj.0"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.q.linear",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.q_proj.1"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.k.{b}.norm",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.k_proj_{b}.0"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.k.{b}.linear",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.k_proj_{b}.1"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.v.{b}.norm",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.v_proj_{b}.0"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.v.{b}.linear",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.v_proj_{b}.1"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.o",
+            &["vision_sampler_layers.{i}.layers.0.cross_attn.o_proj"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.norm",
+            &["vision_sampler_layers.{i}.layers.0.norm"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.out.0",
+            &["vision_sampler_layers.{i}.layers.0.proj_out.linear_1"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.out.1",
+            &["vision_sampler_layers.{i}.layers.0.proj_out.linear_2"],
+            Form::Module,
+        ),
+        row(
+            "samplers.{i}.positions.{b}",
+            &["vision_sampler_layers.{i}.layers.0.pos_embed_{b}"],
+            Form::Tensor,
+        ),
     ],
     unneeded: &[".rotary_emb.inv_freq", "rotary_emb.inv_freq"],
+    layers: None,
+    pieces: None,
+};
+
+/// Cambrian-1's connector, before the decoder.
+pub(super) static SVA: Dialect = Dialect {
+    family: Family::Projector,
+    probe: "vision_sampler_0.",
+    rows: &[
+        row("aux.{b}.0", &["mm_projector_aux_{b}.0"], Form::Module),
+        row("aux.{b}.1", &["mm_projector_aux_{b}.2"], Form::Module),
+        row("aux.{b}.norm", &["mm_projector_aux_{b}.3"], Form::Module),
+        row("query", &["vision_query"], Form::Tensor),
+        row(
+            "layers.{i}.context",
+            &["vision_sampler_0.layers.{i}.proj_context"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.in",
+            &["vision_sampler_0.layers.{i}.proj_in"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.q.norm",
+            &["vision_sampler_0.layers.{i}.cross_attn.q_proj.0"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.q.linear",
+            &["vision_sampler_0.layers.{i}.cross_attn.q_proj.1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.k.{b}.norm",
+            &["vision_sampler_0.layers.{i}.cross_attn.k_proj_{b}.0"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.k.{b}.linear",
+            &["vision_sampler_0.layers.{i}.cross_attn.k_proj_{b}.1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.v.{b}.norm",
+            &["vision_sampler_0.layers.{i}.cross_attn.v_proj_{b}.0"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.v.{b}.linear",
+            &["vision_sampler_0.layers.{i}.cross_attn.v_proj_{b}.1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.o",
+            &["vision_sampler_0.layers.{i}.cross_attn.o_proj"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.norm",
+            &["vision_sampler_0.layers.{i}.norm"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.out.0",
+            &["vision_sampler_0.layers.{i}.proj_out.linear_1"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.out.1",
+            &["vision_sampler_0.layers.{i}.proj_out.linear_2"],
+            Form::Module,
+        ),
+        row(
+            "layers.{i}.positions.{b}",
+            &["vision_sampler_0.layers.{i}.pos_embed_{b}"],
+            Form::Tensor,
+        ),
+        row("0", &["mm_projector.0"], Form::Module),
+        row("1", &["mm_projector.2"], Form::Module),
+    ],
+    unneeded: &[],
     layers: None,
     pieces: None,
 };

@@ -148,21 +148,23 @@ impl Layout {
 }
 
 /// The networks among which an encoder is.
-fn family_of(encoder: &EncoderConfig) -> Family {
-    match encoder {
+fn family_of(encoder: &EncoderConfig) -> Option<Family> {
+    Some(match encoder {
         EncoderConfig::FastVit(_) => Family::FastVit,
         EncoderConfig::Vit(_) => Family::Vit,
         EncoderConfig::Vitamin(_) => Family::Vitamin,
         EncoderConfig::ConvNext(_) => Family::ConvNext,
-        EncoderConfig::MultiScale(c) => family_of(c.encoder()),
-    }
+        EncoderConfig::MultiScale(c) => return family_of(c.encoder()),
+        // Each has files of its own.
+        EncoderConfig::Towers(_) => return None,
+    })
 }
 
 /// The layout that holds most of the recipe's parts and least besides.
 pub fn recognise(files: &WeightFiles, recipe: &Recipe) -> Result<&'static Layout, CheckpointError> {
     let mut wanted = Vec::new();
     if let Some(encoder) = &recipe.encoder {
-        wanted.push((Part::Vision, family_of(&encoder.config)));
+        wanted.extend(family_of(&encoder.config).map(|family| (Part::Vision, family)));
     }
     if recipe.projector.is_some() {
         wanted.push((Part::Projector, Family::Projector));

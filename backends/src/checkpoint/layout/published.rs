@@ -2,7 +2,7 @@
 
 use super::dialects::{
     APPLE_FASTVIT, CLIP, DINOV2, HF_CONVNEXT, LDPV2, LINEAR_PROJECTOR, LLAMA, SEQUENTIAL_PROJECTOR,
-    TIMM_CONVNEXT, TIMM_FASTVIT, TIMM_VITAMIN,
+    SVA, TIMM_CONVNEXT, TIMM_FASTVIT, TIMM_VITAMIN,
 };
 use super::{Dialect, Layout, Place};
 
@@ -181,6 +181,15 @@ pub static LAYOUTS: &[Layout] = &[
             "lm_head",
         ),
     ),
+    Layout {
+        name: "cambrian_llama (Cambrian-1)",
+        vision: None,
+        projector: place("model.", &SVA),
+        decoder: place("model.", &LLAMA),
+        head: "lm_head",
+        newline: "model.image_newline",
+        unneeded: &[],
+    },
     encoder("clip", "vision_model.", &CLIP, CLIP_TEXT),
     encoder("clip (bare)", "", &CLIP, CLIP_TEXT),
     encoder("dinov2 (transformers)", "", &DINOV2, &[]),

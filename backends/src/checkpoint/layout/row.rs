@@ -147,19 +147,19 @@ impl Row {
         let flat = encoder
             .map(|config| FlatIndices::of(config, numbers.stage))
             .unwrap_or_default();
-        let segments: Vec<String> = self.sources[index]
-            .split('.')
-            .map(|segment| match segment {
-                "{s}" => numbers.stage.to_string(),
-                "{b}" => numbers.block.to_string(),
-                "{i}" => numbers.layer.to_string(),
-                "{down}" => flat.down.to_string(),
-                "{cpe}" => flat.cpe.to_string(),
-                "{blocks}" => flat.blocks.to_string(),
-                other => other.to_string(),
-            })
-            .collect();
-        format!("{prefix}{}", segments.join("."))
+        let places = [
+            ("{s}", numbers.stage),
+            ("{b}", numbers.block),
+            ("{i}", numbers.layer),
+            ("{down}", flat.down),
+            ("{cpe}", flat.cpe),
+            ("{blocks}", flat.blocks),
+        ];
+        let source = self.sources[index].to_owned();
+        let filled = places.iter().fold(source, |source, (place, number)| {
+            source.replace(place, &number.to_string())
+        });
+        format!("{prefix}{filled}")
     }
 }
 
