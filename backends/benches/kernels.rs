@@ -7,13 +7,16 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use candle_core::{Device, Tensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{Device, Module, Tensor};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
+use vlmbench_backends::blocks::BlockType;
 use vlmbench_backends::candle::kernels::attention::{Sequence, View, attention};
+use vlmbench_backends::candle::kernels::blocks::BlockMatrix;
 use vlmbench_backends::candle::kernels::depthwise::{Geometry, depthwise, pack_weight};
 use vlmbench_backends::candle::kernels::element::Element;
-use vlmbench_backends::candle::kernels::linear::{Dense, Epilogue, Weight, linear};
+use vlmbench_backends::candle::kernels::linear::{Dense, Epilogue, Weight, linear, linear_blocks};
 use vlmbench_backends::candle::kernels::norm::{Kind, norm};
 use vlmbench_backends::candle::kernels::packed::Packing;
 use vlmbench_backends::candle::kernels::pointwise::{gate, glu, row_mean};
@@ -114,6 +117,77 @@ fn run_linear<T: Element>(
         packing: Packing::of::<T>(),
     };
     linear(&Dense { data: x, width }, rows, &weight, &epilogue)
+}
+
+/// Matrices of Qwen2-7B and Qwen2-0.5B in blocks, for a decode step and for a
+/// prefill, beside candle's quantised product (which rounds activations to
+/// eight bits); bytes are those of the blocks.
+fn blocks(c: &mut Criterion) {
+    let mut group = group(c, "blocks");
+    let shapes = [
+        (
+            "qwen2-7b down",
+            18_944,
+            3584,
+            BlockType::Q4K,
+            GgmlDType::Q4K,
+        ),
+        (
+            "qwen2-7b down",
+            18_944,
+            3584,
+            BlockType::Q6K,
+            GgmlDType::Q6K,
+        ),
+        (
+            "qwen2-7b down",
+            18_944,
+            3584,
+            BlockType::Q8_0,
+            GgmlDType::Q8_0,
+        ),
+        (
+            "qwen2-0.5b gate_up",
+            896,
+            9728,
+            BlockType::Q5_0,
+            GgmlDType::Q5_0,
+        ),
+    ];
+    for (name, width, cols, kind, dtype) in shapes {
+        let w = values(width * cols);
+        let matrix = BlockMatrix::pack(width, &[(kind, cols)], |kind, rows, bytes| {
+            kind.quantise(&w[rows.start * width..rows.end * width], bytes)
+        });
+        let matrix = matrix.expect("whole blocks");
+        let wt = Tensor::from_vec(w, (cols, width), &Device::Cpu).expect("shape fits");
+        let theirs = QTensor::quantize(&wt, dtype).expect("whole blocks");
+        let theirs = QMatMul::from_qtensor(theirs).expect("a matrix");
+        for rows in [1, 320] {
+            let x = values(rows * width);
+            let x16 = half(&x);
+            let epilogue = Epilogue {
+                bias: None,
+                act: Act::None,
+                residual: None,
+            };
+            group.throughput(match rows {
+                1 => Throughput::Bytes(matrix.bytes()),
+                _ => Throughput::Elements((2 * rows * width * cols) as u64),
+            });
+            let kind = kind.name();
+            group.bench_function(format!("{kind} {name}, {rows} tokens"), |b| {
+                b.iter(|| black_box(linear_blocks(&x16, rows, &matrix, &epilogue)));
+            });
+            let xt = Tensor::from_vec(x, (rows, width), &Device::Cpu).expect("shape fits");
+            group.bench_function(
+                format!("{kind} {name}, {rows} tokens, candle QMatMul"),
+                |b| {
+                    b.iter(|| black_box(theirs.forward(&xt).expect("shapes fit")));
+                },
+            );
+        }
+    }
 }
 
 /// The plain loop over rows, output features and the inner dimension.
@@ -382,5 +456,7 @@ fn naive_rotary(qkv: &[f32], heads: Heads) -> Vec<f32> {
     out
 }
 
-criterion_group!(benches, linears, depthwises, attentions, norms, rows);
+criterion_group!(
+    benches, linears, blocks, depthwises, attentions, norms, rows
+);
 criterion_main!(benches);

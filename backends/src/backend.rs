@@ -38,11 +38,25 @@ pub enum Precision {
     F16,
     /// bfloat16, accumulated in f32.
     Bf16,
+    /// As bf16, but the decoder's matrices are held in llama.cpp's Q8_0 blocks
+    /// ([`crate::blocks`]).
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    /// As bf16, but the decoder's matrices are held in the blocks of
+    /// llama.cpp's Q4_K_M mix ([`crate::blocks::mix`]).
+    #[serde(rename = "q4_k_m")]
+    Q4KM,
 }
 
 impl Precision {
     /// All precisions.
-    pub const ALL: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Bf16];
+    pub const ALL: [Precision; 5] = [
+        Precision::F32,
+        Precision::F16,
+        Precision::Bf16,
+        Precision::Q8_0,
+        Precision::Q4KM,
+    ];
 
     /// Lower-case name.
     pub fn name(self) -> &'static str {
@@ -50,15 +64,23 @@ impl Precision {
             Precision::F32 => "f32",
             Precision::F16 => "f16",
             Precision::Bf16 => "bf16",
+            Precision::Q8_0 => "q8_0",
+            Precision::Q4KM => "q4_k_m",
         }
     }
 
-    /// Bytes of one scalar.
+    /// Bytes of one scalar, where it is not in a block: activations, the KV
+    /// cache, and all weights but a quantised decoder's matrices.
     pub fn bytes(self) -> usize {
         match self {
             Precision::F32 => 4,
-            Precision::F16 | Precision::Bf16 => 2,
+            Precision::F16 | Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => 2,
         }
+    }
+
+    /// Whether a decoder's matrices are held in blocks.
+    pub fn is_quantised(self) -> bool {
+        matches!(self, Precision::Q8_0 | Precision::Q4KM)
     }
 }
 
@@ -373,6 +395,8 @@ pub struct BackendEntry {
     pub name: &'static str,
     /// One line for listings.
     pub about: &'static str,
+    /// Whether it has the quantised precisions.
+    pub quantised: bool,
     /// Opens the engine on a device.
     pub open: fn(&EngineOptions) -> Result<Box<dyn Backend>>,
     /// Devices it could run on here, each with why not if it cannot.
@@ -393,16 +417,34 @@ pub const BACKENDS: &[BackendEntry] = &[
     BackendEntry {
         name: "candle",
         about: "candle tensors with vlmbench's own CPU kernels",
+        quantised: true,
         open: |options| Ok(Box::new(crate::candle::CandleBackend::open(options)?)),
         devices: crate::candle::backend::devices,
     },
     BackendEntry {
         name: "onnxruntime",
         about: "ONNX Runtime, loaded at run time, on graphs recorded from the same networks",
+        quantised: false,
         open: |options| Ok(Box::new(OnnxRuntimeBackend::open(options)?)),
         devices: crate::onnxruntime::device::devices,
     },
 ];
+
+impl BackendEntry {
+    /// Errors if it has no such precision on any device.
+    pub fn has_precision(&self, precision: Precision) -> Result<()> {
+        if self.quantised || !precision.is_quantised() {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            what: format!("precision {precision}"),
+            why: format!(
+                "the {} engine computes nothing on blocks; the candle engine does",
+                self.name
+            ),
+        })
+    }
+}
 
 /// Opens an engine by name.
 pub fn open(name: &str, options: &EngineOptions) -> Result<Box<dyn Backend>> {
@@ -411,6 +453,7 @@ pub fn open(name: &str, options: &EngineOptions) -> Result<Box<dyn Backend>> {
         .iter()
         .find(|b| b.name == name)
         .ok_or_else(|| unknown("backend", name, &names))?;
+    entry.has_precision(options.precision)?;
     (entry.open)(options)
 }
 
@@ -436,5 +479,11 @@ mod tests {
             assert!(e.to_string().contains(device), "{e}");
         }
         assert!("f8".parse::<Precision>().is_err());
+        for precision in Precision::ALL {
+            assert_eq!(precision.name().parse::<Precision>().unwrap(), precision);
+            let entry = BACKENDS.iter().find(|b| b.name == "onnxruntime").unwrap();
+            let there = entry.has_precision(precision);
+            assert_eq!(there.is_err(), precision.is_quantised(), "{precision}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 
+use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
 use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
@@ -75,6 +76,7 @@ impl Cost {
 /// The interpreter. A value is its [`Shape`].
 pub struct CostOps {
     element_bytes: u64,
+    mix: Option<BlockMix>,
     past: usize,
     cost: Cost,
     current: usize,
@@ -89,6 +91,7 @@ impl CostOps {
     pub fn new(element_bytes: usize, past: usize) -> CostOps {
         CostOps {
             element_bytes: element_bytes as u64,
+            mix: None,
             past,
             cost: Cost::default(),
             current: 0,
@@ -96,6 +99,11 @@ impl CostOps {
             params: Vec::new(),
             seen: HashSet::new(),
         }
+    }
+
+    /// The same for a decoder whose matrices are held in blocks.
+    pub fn with_mix(self, mix: Option<BlockMix>) -> CostOps {
+        CostOps { mix, ..self }
     }
 
     /// The costs and the inventory, in order of first use.
@@ -118,7 +126,8 @@ impl CostOps {
         let read = if kind == ParamKind::Table {
             0
         } else {
-            elements * self.element_bytes
+            let blocks = self.mix.as_ref().and_then(|mix| mix.bytes(&spec));
+            blocks.unwrap_or(elements * self.element_bytes)
         };
         let new = self.seen.insert(spec.name.clone());
         let here = self.here();

@@ -13,6 +13,7 @@
 
 pub mod anyres;
 pub mod backend;
+pub mod blocks;
 pub mod candle;
 pub mod checkpoint;
 pub mod cost;

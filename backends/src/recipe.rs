@@ -32,6 +32,15 @@ pub enum Weights {
     Shipped(String),
     /// A checkpoint folder.
     Folder(PathBuf),
+    /// A decoder in a GGUF file of llama.cpp.
+    Gguf {
+        /// The file.
+        decoder: PathBuf,
+        /// Checkpoint folder that encoder and projector are taken from, whatever
+        /// its own decoder; absent for a bare decoder.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rest: Option<PathBuf>,
+    },
     /// A Hugging Face hub model.
     Hub {
         /// `organisation/name`.
@@ -653,6 +662,23 @@ impl Recipe {
                 ));
             }
         };
+        if let Weights::Gguf { rest, .. } = &file.weights {
+            let fits = match (&encoder, &decoder) {
+                (_, None) => Err("needs a `decoder`, the one that the file holds"),
+                (Some(_), _) if rest.is_none() => {
+                    Err("needs `rest`, the checkpoint folder with encoder and projector")
+                }
+                (None, _) if rest.is_some() => {
+                    Err("has a `rest`, but the recipe has neither encoder nor projector")
+                }
+                _ => Ok(()),
+            };
+            fits.map_err(|problem| Error::Config {
+                what: "weights".into(),
+                value: "gguf".into(),
+                problem: problem.into(),
+            })?;
+        }
         let prompt = file.prompt.clone().unwrap_or_else(|| "plain".into());
         let prompt = PromptTemplate::named(&prompt)?;
         let recipe = Recipe {

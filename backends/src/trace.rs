@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::blocks::mix::BlockMix;
 use crate::cost::CostOps;
 use crate::error::Result;
 use crate::mix::Mix;
@@ -149,10 +150,12 @@ pub trait Observer: Send {
 pub type Watch<'a> = Option<&'a mut (dyn Observer + 'static)>;
 
 /// What [`CostOps`] must know to count one operation of a running network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meter {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Meter<'a> {
     /// Bytes of a scalar at the engine's precision.
     pub element_bytes: usize,
+    /// How a quantised decoder is held.
+    pub mix: Option<&'a BlockMix>,
     /// Positions in the KV cache before the pass.
     pub past: usize,
 }
@@ -165,14 +168,14 @@ pub struct Meter {
 pub struct Traced<'a, O> {
     inner: O,
     observer: Watch<'a>,
-    meter: Meter,
+    meter: Meter<'a>,
     scope: String,
     stage: String,
 }
 
 impl<'a, O: Ops> Traced<'a, O> {
     /// Reports the operations of `inner` to `observer`.
-    pub fn new(inner: O, observer: Watch<'a>, meter: Meter) -> Self {
+    pub fn new(inner: O, observer: Watch<'a>, meter: Meter<'a>) -> Self {
         Traced {
             inner,
             observer,
@@ -198,7 +201,8 @@ impl<'a, O: Ops> Traced<'a, O> {
         let shapes: Vec<Shape> = inputs.iter().map(|x| self.inner.shape(x)).collect();
         // One counter for each operation: parameters that are read again count
         // again as bytes, which is how a whole network is counted too.
-        let mut ops = CostOps::new(self.meter.element_bytes, self.meter.past);
+        let mut ops = CostOps::new(self.meter.element_bytes, self.meter.past)
+            .with_mix(self.meter.mix.cloned());
         let shape = count(&mut ops, &shapes)?;
         let (cost, _) = ops.finish();
         let name = match self.scope.as_str() {
@@ -459,6 +463,7 @@ mod tests {
         let mut sums = Sums::default();
         let meter = Meter {
             element_bytes: 2,
+            mix: None,
             past,
         };
         let mut traced = Traced::new(CostOps::new(2, past), Some(&mut sums), meter);
@@ -533,6 +538,7 @@ mod tests {
     fn a_failing_operation_is_left_too_and_without_an_observer_nothing_is_counted() {
         let meter = Meter {
             element_bytes: 4,
+            mix: None,
             past: 0,
         };
         let tokens = Shape::Tokens { b: 1, n: 4, d: 8 };

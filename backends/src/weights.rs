@@ -11,6 +11,9 @@ use std::path::Path;
 use half::{bf16, f16};
 
 use crate::anyres::{EncodeTiles, Placement};
+use crate::backend::Precision;
+use crate::blocks::Blocks;
+use crate::blocks::mix::BlockMix;
 use crate::cost::{Cost, CostOps};
 use crate::error::Result;
 use crate::nets::sva::{self, Seen};
@@ -52,6 +55,8 @@ pub enum HostData<'a> {
     F16(Cow<'a, [f16]>),
     /// bfloat16.
     BF16(Cow<'a, [bf16]>),
+    /// Rows in blocks.
+    Blocks(Blocks<'a>),
 }
 
 impl HostData<'_> {
@@ -61,6 +66,7 @@ impl HostData<'_> {
             HostData::F32(x) => x.len(),
             HostData::F16(x) => x.len(),
             HostData::BF16(x) => x.len(),
+            HostData::Blocks(x) => x.rows() * x.width,
         }
     }
 
@@ -70,12 +76,13 @@ impl HostData<'_> {
     }
 
     /// The scalars as f32, converted if necessary (exactly: both half formats
-    /// are subsets of f32).
+    /// are subsets of f32, and a block's scalar is a product or two of it).
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         match self {
             HostData::F32(x) => Cow::Borrowed(x),
             HostData::F16(x) => Cow::Owned(x.iter().map(|v| v.to_f32()).collect()),
             HostData::BF16(x) => Cow::Owned(x.iter().map(|v| v.to_f32()).collect()),
+            HostData::Blocks(x) => Cow::Owned(x.to_f32()),
         }
     }
 }
@@ -103,7 +110,7 @@ pub struct FileDigest {
 /// What is known about where weights came from.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct WeightsInfo {
-    /// `seeded` or `checkpoint`.
+    /// `seeded`, `checkpoint` or `gguf`.
     pub source: &'static str,
     /// Seed, or the checkpoint's folder or hub id.
     pub origin: String,
@@ -124,6 +131,12 @@ pub trait WeightSource: Sync {
     /// The folder of ONNX graphs that stand in for the parameters, if they do:
     /// then there is nothing to [`get`](WeightSource::get).
     fn graphs(&self) -> Option<&Path> {
+        None
+    }
+
+    /// The quantised precision whose blocks the decoder's matrices are stored
+    /// in, if they are: another one cannot be had of them.
+    fn holds(&self) -> Option<Precision> {
         None
     }
 
@@ -157,7 +170,7 @@ impl Inventory {
         if recipe.decoder.is_some() {
             let side = recipe.resolution as u32;
             let place = recipe.encoder.is_some().then(|| recipe.place(side, side));
-            let (_, params) = prefill_cost(recipe, place.as_ref(), 1, 4)?;
+            let (_, params) = prefill_cost(recipe, place.as_ref(), 1, Precision::F32)?;
             parts.push((Part::Decoder, params));
         }
         Ok(Inventory { parts })
@@ -239,21 +252,21 @@ pub fn prefill_cost(
     recipe: &Recipe,
     place: Option<&Placement>,
     text: usize,
-    element_bytes: usize,
+    precision: Precision,
 ) -> Result<(Cost, Vec<ParamSpec>)> {
     let mut visual = 0;
     let mut looks = None;
     if let Some(place) = place {
         visual = recipe.visual_tokens(place.width, place.height)?;
-        looks = seen(&mut CostOps::new(element_bytes, 0), recipe, place)?;
+        looks = seen(&mut CostOps::new(precision.bytes(), 0), recipe, place)?;
     }
     let (Some(looks), Some(ProjectorKind::Sva(sva))) =
         (looks, recipe.projector.as_ref().map(|c| &c.kind))
     else {
-        return decoder_cost(recipe, visual + text, 0, element_bytes);
+        return decoder_cost(recipe, visual + text, 0, precision);
     };
-    let mut ops = CostOps::new(element_bytes, 0);
     let c = &recipe.decoder()?.config;
+    let mut ops = CostOps::new(precision.bytes(), 0).with_mix(BlockMix::of(precision, c));
     let x = decoder::embed(&mut ops, c, &vec![0; visual + text])?;
     decoder::forward_with(&mut ops, c, &x, |o, layer, x| {
         sva::look_after(o, sva, layer, x, &[(0, &looks)])
@@ -267,10 +280,10 @@ pub fn decoder_cost(
     recipe: &Recipe,
     tokens: usize,
     past: usize,
-    element_bytes: usize,
+    precision: Precision,
 ) -> Result<(Cost, Vec<ParamSpec>)> {
-    let mut ops = CostOps::new(element_bytes, past);
     let c = &recipe.decoder()?.config;
+    let mut ops = CostOps::new(precision.bytes(), past).with_mix(BlockMix::of(precision, c));
     let x = decoder::embed(&mut ops, c, &vec![0; tokens])?;
     decoder::forward(&mut ops, c, &x)?;
     Ok(ops.finish())

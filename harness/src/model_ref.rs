@@ -1,5 +1,5 @@
 //! What a MODEL argument means: a name under `configs/models/`, a shipped
-//! checkpoint, a checkpoint folder, or a hub id.
+//! checkpoint, a checkpoint folder, a GGUF file, or a hub id.
 //!
 //! Nothing is loaded here. A hub id needs the checkpoint's `config.json`, so
 //! resolving one may fetch the checkpoint; with [`HubOptions::offline`] only
@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vlmbench_backends::checkpoint::recipe_from_folder;
+use vlmbench_backends::checkpoint::{recipe_from_folder, recipe_from_gguf};
 use vlmbench_backends::hub::{
     self, Download, FileFilter, HubOptions, HubRequest, RepoKind, Snapshot, is_repo_id,
 };
@@ -17,6 +17,11 @@ use vlmbench_backends::recipe::{Recipe, RecipeFile, Weights};
 
 use crate::config::{ConfigError, ConfigKind, Configs, shipped};
 use crate::error::Failure;
+
+/// What llama.cpp's files end with.
+const GGUF: &str = "gguf";
+/// The file that a checkpoint's tokenizer is read from.
+pub const TOKENIZER: &str = "tokenizer.json";
 
 /// A model that was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +51,11 @@ pub enum Definition {
     /// A checkpoint's own configuration.
     Folder {
         /// The folder.
+        path: PathBuf,
+    },
+    /// A GGUF file's own metadata.
+    Gguf {
+        /// The file.
         path: PathBuf,
     },
     /// A checkpoint on the hub.
@@ -83,6 +93,18 @@ pub fn resolve(
             definition: Definition::Folder { path: path.into() },
         });
     }
+    if path.extension().is_some_and(|e| e == GGUF) {
+        if !path.is_file() {
+            return Err(Failure::Input {
+                path: path.into(),
+                problem: "no such file".into(),
+            });
+        }
+        return Ok(ModelRef {
+            recipe: recipe_from_gguf(path)?,
+            definition: Definition::Gguf { path: path.into() },
+        });
+    }
     let (id, revision) = split_revision(model);
     if is_repo_id(id) {
         return from_hub(model, id, revision, hub, observe);
@@ -90,7 +112,7 @@ pub fn resolve(
     if model.contains(['/', '\\']) {
         return Err(Failure::Input {
             path: path.into(),
-            problem: "no such folder; give a checkpoint folder, a hub id ORG/NAME[@REVISION], \
+            problem: "no such folder; give a checkpoint folder, a .gguf file, a hub id ORG/NAME[@REVISION], \
                       or a name from `vlmbench list models`"
                 .into(),
         });
@@ -157,9 +179,9 @@ fn from_hub(
 /// The folder that holds a recipe's weights, and what to call it in records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightsFolder {
-    /// The folder.
+    /// The folder; of a GGUF file that in which the tokenizer is looked for.
     pub dir: PathBuf,
-    /// The folder, or the hub id with its commit.
+    /// The folder or file, or the hub id with its commit.
     pub origin: String,
 }
 
@@ -184,6 +206,26 @@ pub fn weights_folder(
             path: dir.clone(),
             problem: "no such folder; correct `weights` in the recipe".into(),
         }),
+        Weights::Gguf { decoder, rest } => {
+            for path in [Some(decoder), rest.as_ref()].into_iter().flatten() {
+                if !path.exists() {
+                    return Err(Failure::Input {
+                        path: path.clone(),
+                        problem: "not there; correct `weights` in the recipe".into(),
+                    });
+                }
+            }
+            let beside = decoder.parent().filter(|p| !p.as_os_str().is_empty());
+            let beside = beside.unwrap_or(Path::new("."));
+            let dir = match rest {
+                Some(rest) if !beside.join(TOKENIZER).is_file() => rest,
+                _ => beside,
+            };
+            Ok(Some(WeightsFolder {
+                dir: dir.into(),
+                origin: decoder.display().to_string(),
+            }))
+        }
         Weights::Hub { id, revision } => {
             let snapshot = checkpoint(id, revision, hub, observe)?;
             Ok(Some(WeightsFolder {

@@ -7,10 +7,12 @@ use rayon::ThreadPool;
 
 use super::kernels::simd::{self, Level};
 use super::model::CandleModel;
+use super::store::Storage;
 use crate::backend::{
     Backend, DeviceEntry, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision,
     some_threads,
 };
+use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, WeightSource};
@@ -74,7 +76,7 @@ impl CandleBackend {
             dtype: match options.precision {
                 Precision::F32 => DType::F32,
                 Precision::F16 => DType::F16,
-                Precision::Bf16 => DType::BF16,
+                Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => DType::BF16,
             },
             pool,
         })
@@ -93,13 +95,34 @@ impl Backend for CandleBackend {
         source: &dyn WeightSource,
         options: LoadOptions,
     ) -> Result<Box<dyn LoadedModel>> {
+        let precision = self.facts.precision;
+        if let Some(held) = source.holds()
+            && precision.is_quantised()
+            && held != precision
+        {
+            return Err(Error::Config {
+                what: "precision".into(),
+                value: precision.to_string(),
+                problem: format!(
+                    "cannot be had of {}, whose decoder is stored in {held}; ask for that, or for f32, f16 or bf16, \
+                     to which it is dequantised",
+                    source.info().origin
+                ),
+            });
+        }
+        let decoder = recipe.decoder.as_ref();
+        let mix = decoder.and_then(|d| BlockMix::of(precision, &d.config));
+        let storage = Storage {
+            dtype: self.dtype,
+            mix: mix.as_ref(),
+            device: &self.device,
+        };
         Ok(Box::new(CandleModel::load(
             recipe,
             inventory,
             source,
             options,
-            &self.device,
-            self.dtype,
+            &storage,
             Arc::clone(&self.pool),
         )?))
     }
@@ -110,7 +133,7 @@ impl Backend for CandleBackend {
 fn arithmetic(level: Level, precision: Precision) -> String {
     let native = match precision {
         Precision::F32 => true,
-        Precision::Bf16 => level.has_bf16_dot(),
+        Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => level.has_bf16_dot(),
         Precision::F16 => false,
     };
     if native {

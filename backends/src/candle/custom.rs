@@ -11,15 +11,17 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor,
 use half::{bf16, f16};
 
 use super::kernels::attention::{Sequence, View, attention};
+use super::kernels::blocks::BlockMatrix;
 use super::kernels::depthwise::{Geometry, depthwise};
 use super::kernels::element::Element;
-use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear, mlp};
+use super::kernels::linear::{Dense, Epilogue, Patches, Rows, Weight, linear, linear_blocks, mlp};
 use super::kernels::norm::{Kind, norm};
+use super::kernels::packed::Packing;
 use super::kernels::pointwise::{add_table, gate, glu, row_mean};
 use super::kernels::pool::average_pool;
 use super::kernels::rotary::RotaryTable;
 use super::kernels::windows::{Window, windowed};
-use super::store::Matrix;
+use super::store::{Form, Matrix};
 use crate::ops::{Act, Heads, Pool};
 
 /// A scalar that both candle and the kernels store.
@@ -95,21 +97,31 @@ fn slice<'a, T: Scalar, G: Deref<Target = Storage>>(
     r.as_ref().map(|r| r.slice()).transpose()
 }
 
+/// A matrix, open for reading.
+enum Held<'a, G> {
+    Packed(Read<'a, G>, Packing),
+    Blocks(&'a BlockMatrix),
+}
+
 /// A layer's tensors, open for reading.
 struct Layer<'a, G> {
     matrix: &'a Matrix,
-    packed: Read<'a, G>,
+    held: Held<'a, G>,
     bias: Option<Read<'a, G>>,
     residual: Option<Read<'a, G>>,
     act: Act,
 }
 
 impl<G: Deref<Target = Storage>> Layer<'_, G> {
-    fn weight<T: Scalar>(&self) -> Result<Weight<'_, T>> {
-        Ok(Weight {
-            data: self.packed.slice()?,
-            cols: self.matrix.cols,
-            packing: self.matrix.packing,
+    /// The weight, if it is packed.
+    fn packed<T: Scalar>(&self) -> Result<Option<Weight<'_, T>>> {
+        Ok(match &self.held {
+            Held::Blocks(_) => None,
+            Held::Packed(packed, packing) => Some(Weight {
+                data: packed.slice()?,
+                cols: self.matrix.cols,
+                packing: *packing,
+            }),
         })
     }
 
@@ -124,7 +136,13 @@ impl<G: Deref<Target = Storage>> Layer<'_, G> {
     /// The layer of `n` rows.
     fn apply<T: Scalar>(&self, x: &impl Rows<T>, n: usize) -> Result<Vec<T>> {
         self.fits(x.width())?;
-        Ok(linear(x, n, &self.weight()?, &self.epilogue()?))
+        match (&self.held, self.packed()?, x.contiguous()) {
+            (Held::Blocks(matrix), _, Some(x)) => {
+                Ok(linear_blocks(x, n, matrix, &self.epilogue()?))
+            }
+            (_, Some(weight), _) => Ok(linear(x, n, &weight, &self.epilogue()?)),
+            (_, None, _) => bail!("a convolution has no weight in blocks"),
+        }
     }
 
     fn fits(&self, width: usize) -> Result<()> {
@@ -154,7 +172,10 @@ impl LinearOp {
     fn open(&self) -> Layer<'_, impl Deref<Target = Storage>> {
         Layer {
             matrix: &self.weight,
-            packed: read(&self.weight.packed),
+            held: match &self.weight.form {
+                Form::Packed(packed, packing) => Held::Packed(read(packed), *packing),
+                Form::Blocks(matrix) => Held::Blocks(matrix),
+            },
             bias: self.bias.as_ref().map(read),
             residual: self.residual.as_ref().map(read),
             act: self.act,
@@ -192,12 +213,22 @@ impl CpuOp for MlpOp {
         let (first, second) = (self.first.open(), self.second.open());
         first.fits(width)?;
         second.fits(self.first.weight.cols)?;
-        let y = mlp(
-            &Dense { data: x, width },
-            x.len() / width,
-            (&first.weight()?, &first.epilogue()?),
-            (&second.weight()?, &second.epilogue()?),
-        );
+        let rows = x.len() / width;
+        let x = Dense { data: x, width };
+        let y = match (first.packed()?, second.packed()?) {
+            (Some(up), Some(down)) => mlp(
+                &x,
+                rows,
+                (&up, &first.epilogue()?),
+                (&down, &second.epilogue()?),
+            ),
+            _ => {
+                let between = first.apply(&x, rows)?;
+                let width = self.first.weight.cols;
+                let data = &between;
+                second.apply(&Dense { data, width }, rows)?
+            }
+        };
         let mut shape = dims.to_vec();
         shape[dims.len() - 1] = self.second.weight.cols;
         Ok((y, shape.into()))
@@ -237,27 +268,26 @@ impl CpuOp for ConvOp {
     }
 }
 
-/// Rows of a matrix by index: `(1, ids, width)`.
+/// Rows of a packed matrix `(cols, width)` by index: `(1, ids, width)`.
 pub struct LookupOp {
-    /// The table.
-    pub table: Matrix,
-    /// Rows, all below the table's.
+    /// Rows, all below `cols`.
     pub ids: Vec<u32>,
+    /// Rows of the table.
+    pub cols: usize,
+    /// Scalars of a row.
+    pub width: usize,
+    /// How it is packed.
+    pub packing: Packing,
 }
 
 impl CpuOp for LookupOp {
     const NAME: &'static str = "embed";
 
     fn run<T: Scalar>(&self, packed: &[T], _dims: &[usize]) -> Result<(Vec<T>, Shape)> {
-        let Matrix {
-            cols,
-            width,
-            packing,
-            ..
-        } = self.table;
+        let (cols, width) = (self.cols, self.width);
         let mut rows = vec![Element::ZERO; self.ids.len() * width];
         for (id, row) in self.ids.iter().zip(rows.chunks_exact_mut(width)) {
-            packing.unpack_row(packed, cols, *id as usize, row);
+            self.packing.unpack_row(packed, cols, *id as usize, row);
         }
         Ok((rows, (1, self.ids.len(), width).into()))
     }

@@ -9,11 +9,12 @@ use super::backend::thread_pool;
 use super::kernels::rotary::RotaryTable;
 use super::kernels::simd::Level;
 use super::ops::{CandleOps, DecoderState, KvCache};
-use super::store::Params;
+use super::store::{Params, Storage};
 use crate::anyres::Placement;
 use crate::backend::{
     Features, LoadOptions, LoadedModel, ModelFacts, input_sides, prompt_positions, within,
 };
+use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::sva::{self, Seen};
@@ -30,6 +31,7 @@ const LOADED: &str = "a recipe with a decoder has it loaded";
 struct LoadedDecoder {
     params: Params,
     dtype: DType,
+    mix: Option<BlockMix>,
     config: DecoderConfig,
     cache: KvCache,
     rotary: RotaryTable,
@@ -57,13 +59,13 @@ impl CandleModel {
         inventory: &Inventory,
         source: &dyn WeightSource,
         options: LoadOptions,
-        device: &Device,
-        dtype: DType,
+        storage: &Storage<'_>,
         pool: Arc<ThreadPool>,
     ) -> Result<CandleModel> {
+        let Storage { dtype, device, .. } = *storage;
         let mut loaded: Vec<(Part, Params)> = Vec::new();
         for (part, specs) in &inventory.parts {
-            let params = pool.install(|| Params::load(source, *part, specs, dtype, device))?;
+            let params = pool.install(|| Params::load(source, *part, specs, storage))?;
             loaded.push((*part, params));
         }
         let part = |wanted| {
@@ -81,6 +83,7 @@ impl CandleModel {
                 Some(LoadedDecoder {
                     params: part(Part::Decoder).unwrap_or_default(),
                     dtype,
+                    mix: storage.mix.cloned(),
                     cache: KvCache::new(c.layers, context, kv_width, dtype, device)?,
                     rotary: RotaryTable::new(c.rope_theta, c.head_dim, context),
                     config: c,
@@ -173,9 +176,10 @@ fn upload(inputs: &[Pixels], apart: bool, dtype: DType, device: &Device) -> Resu
 }
 
 /// What operations on `dtype` are counted with, after `past` positions.
-fn meter(dtype: DType, past: usize) -> Meter {
+fn meter(dtype: DType, mix: Option<&BlockMix>, past: usize) -> Meter<'_> {
     Meter {
         element_bytes: dtype.size_in_bytes(),
+        mix,
         past,
     }
 }
@@ -187,7 +191,8 @@ impl LoadedDecoder {
             rotary: &self.rotary,
         };
         let ops = CandleOps::with_state(&self.params, state);
-        Traced::new(ops, observer, meter(self.dtype, self.cache.len()))
+        let meter = meter(self.dtype, self.mix.as_ref(), self.cache.len());
+        Traced::new(ops, observer, meter)
     }
 
     /// Runs new positions and returns the last one's logits; `after` changes the
@@ -220,7 +225,7 @@ impl LoadedModel for CandleModel {
         let features = self.pool.install(|| -> Result<Vec<Tensor>> {
             let inputs = upload(inputs, apart, self.dtype, &self.device)?;
             let ops = CandleOps::new(&self.vision);
-            let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
+            let mut ops = Traced::new(ops, watch, meter(self.dtype, None, 0));
             encoder.config.encode(&mut ops, &inputs)
         })?;
         self.features(features, None)
@@ -234,7 +239,7 @@ impl LoadedModel for CandleModel {
             let watch = self.observer.as_deref_mut();
             let (y, seen) = self.pool.install(|| {
                 let ops = CandleOps::new(&self.projector);
-                let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
+                let mut ops = Traced::new(ops, watch, meter(self.dtype, None, 0));
                 projector::aggregate(&mut ops, c, sva, features, place)
             })?;
             return self.features(vec![y], Some(seen));
@@ -244,7 +249,7 @@ impl LoadedModel for CandleModel {
         let watch = self.observer.as_deref_mut();
         let y = self.pool.install(|| -> Result<Tensor> {
             let ops = CandleOps::new(&self.projector);
-            let mut ops = Traced::new(ops, watch, meter(self.dtype, 0));
+            let mut ops = Traced::new(ops, watch, meter(self.dtype, None, 0));
             let mut projected = Vec::with_capacity(tensors.len());
             for x in tensors {
                 let y = projector::forward(&mut ops, c, x)?;

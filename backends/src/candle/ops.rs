@@ -3,7 +3,7 @@
 //! Maps are stored `(batch, height, width, channels)`, tokens
 //! `(batch, tokens, dim)`, so the step between them is a reshape.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use super::custom::{
     AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, GluOp, LinearOp, LookupOp, MeanOp,
@@ -11,10 +11,13 @@ use super::custom::{
 };
 use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
-use super::store::{Matrix, Params};
+use super::store::{Form, Matrix, Params};
 use crate::error::{Error, Result};
 use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
+
+/// Precision of activations beside matrices in blocks.
+const IN_BLOCKS: DType = DType::BF16;
 
 /// Keys and values of every layer, allocated once.
 pub struct KvCache {
@@ -174,6 +177,31 @@ fn expect(op: &'static str, name: &str, channels: usize, x: &Tensor) -> Result<(
     })
 }
 
+/// Rows of a matrix: `(1, ids, width)`.
+fn lookup(table: Matrix, ids: &[u32]) -> Result<Tensor> {
+    let (cols, width) = (table.cols, table.width);
+    match table.form {
+        Form::Packed(packed, packing) => {
+            let ids = ids.to_vec();
+            let op = LookupOp {
+                ids,
+                cols,
+                width,
+                packing,
+            };
+            Ok(apply(&packed, op)?)
+        }
+        Form::Blocks(blocks) => {
+            let mut rows = vec![0.0; ids.len() * width];
+            for (id, row) in ids.iter().zip(rows.chunks_exact_mut(width)) {
+                blocks.unpack_row(*id as usize, row);
+            }
+            let rows = Tensor::from_vec(rows, (1, ids.len(), width), &Device::Cpu)?;
+            Ok(rows.to_dtype(IN_BLOCKS)?)
+        }
+    }
+}
+
 impl Ops for CandleOps<'_> {
     type V = Tensor;
 
@@ -317,10 +345,8 @@ impl Ops for CandleOps<'_> {
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Tensor> {
         p.check(ids)?;
         if let Ok(table) = self.matrix(&p.name) {
-            // Tied embeddings are held once, packed for the output head.
-            let packed = table.packed.clone();
-            let ids = ids.to_vec();
-            return Ok(apply(&packed, LookupOp { table, ids })?);
+            // Tied embeddings are held once, as the output head reads them.
+            return lookup(table, ids);
         }
         let table = self.weight(&p.name)?;
         let ids = Tensor::new(ids, table.device())?;

@@ -6,24 +6,35 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 
+use super::kernels::blocks::BlockMatrix;
 use super::kernels::depthwise::pack_weight;
 use super::kernels::element::Element;
 use super::kernels::packed::Packing;
+use crate::blocks::BlockType;
+use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
 use crate::params::{ParamKind, ParamSpec};
 use crate::weights::{HostData, HostTensor, Part, WeightSource};
 
-/// A matrix `(cols, width)` that products read, packed for this level.
+/// A matrix `(cols, width)` that products read.
 #[derive(Clone)]
 pub struct Matrix {
-    /// As [`Packing::pack`] leaves it.
-    pub packed: Tensor,
+    /// Its scalars.
+    pub form: Form,
     /// Output features.
     pub cols: usize,
     /// Input features; `k * k * in` of a convolution, in that order.
     pub width: usize,
-    /// How it is packed.
-    pub packing: Packing,
+}
+
+/// How the scalars of a matrix are held.
+#[derive(Clone)]
+pub enum Form {
+    /// At the precision of activations, packed for this level: as
+    /// [`Packing::pack`] leaves it.
+    Packed(Tensor, Packing),
+    /// In blocks.
+    Blocks(Arc<BlockMatrix>),
 }
 
 /// A parameter as the kernels read it.
@@ -42,6 +53,16 @@ pub struct Params {
     bytes: u64,
 }
 
+/// How parameters are to be held.
+pub struct Storage<'a> {
+    /// Precision of activations, and of what is not in blocks.
+    pub dtype: DType,
+    /// Types of a quantised decoder's matrices.
+    pub mix: Option<&'a BlockMix>,
+    /// Where.
+    pub device: &'a Device,
+}
+
 impl Params {
     /// Pulls every parameter of `part` from a source and prepares it. Must run
     /// on the engine's threads, whose level the packing is for.
@@ -49,14 +70,24 @@ impl Params {
         source: &dyn WeightSource,
         part: Part,
         specs: &[ParamSpec],
-        dtype: DType,
-        device: &Device,
+        storage: &Storage<'_>,
     ) -> Result<Params> {
+        let Storage { dtype, device, .. } = *storage;
+        let mix = storage.mix.filter(|_| part == Part::Decoder);
         let mut params = HashMap::with_capacity(specs.len());
         let mut bytes = 0;
         for spec in specs {
             let host = source.get(part, spec)?;
+            let segments = mix.and_then(|mix| mix.segments(spec));
+            let host = match (host.data, &segments) {
+                (HostData::Blocks(blocks), None) => HostTensor {
+                    data: HostData::F32(blocks.to_f32().into()),
+                    ..host
+                },
+                (data, _) => HostTensor { data, ..host },
+            };
             let param = match dtype {
+                _ if let Some(segments) = segments => in_blocks(spec, &host, &segments)?,
                 DType::F32 => prepare::<f32>(spec, &host, device)?,
                 DType::F16 => prepare::<f16>(spec, &host, device)?,
                 DType::BF16 => prepare::<bf16>(spec, &host, device)?,
@@ -69,8 +100,17 @@ impl Params {
             };
             drop(host);
             source.done(part, spec);
-            let (Param::Plain(tensor) | Param::Matrix(Matrix { packed: tensor, .. })) = &param;
-            bytes += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+            bytes += match &param {
+                Param::Matrix(Matrix {
+                    form: Form::Blocks(blocks),
+                    ..
+                }) => blocks.bytes(),
+                Param::Plain(tensor)
+                | Param::Matrix(Matrix {
+                    form: Form::Packed(tensor, _),
+                    ..
+                }) => (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64,
+            };
             params.insert(spec.name.clone(), param);
         }
         Ok(Params {
@@ -163,10 +203,46 @@ fn matrix<T: Element + WithDType>(
     let packed = packing.pack(cols, width, fill);
     let len = packed.len();
     Ok(Param::Matrix(Matrix {
-        packed: Tensor::from_vec(packed, len, device)?,
+        form: Form::Packed(Tensor::from_vec(packed, len, device)?, packing),
         cols,
         width,
-        packing,
+    }))
+}
+
+/// A matrix in blocks: those of the source if it has any, else quantised to
+/// these types.
+fn in_blocks(
+    spec: &ParamSpec,
+    host: &HostTensor<'_>,
+    segments: &[(BlockType, usize)],
+) -> Result<Param> {
+    let width = spec.shape[1];
+    let matrix = match &host.data {
+        HostData::Blocks(blocks) => {
+            let types: Vec<_> = blocks.segments.iter().map(|s| (s.kind, s.rows)).collect();
+            let before = |first: &mut usize, (_, rows): &(BlockType, usize)| {
+                *first += rows;
+                Some(*first - rows)
+            };
+            let firsts: Vec<usize> = types.iter().scan(0, before).collect();
+            BlockMatrix::pack(width, &types, |kind, rows, dst| {
+                let at = firsts.partition_point(|first| *first <= rows.start) - 1;
+                let from = (rows.start - firsts[at]) * kind.row_bytes(width);
+                let len = dst.len();
+                dst.copy_from_slice(&blocks.segments[at].bytes[from..from + len]);
+                Ok(())
+            })?
+        }
+        data => BlockMatrix::pack(width, segments, |kind, rows, dst| {
+            let mut values = vec![0.0; rows.len() * width];
+            read(data, rows.start * width, 1, &mut values);
+            kind.quantise(&values, dst)
+        })?,
+    };
+    Ok(Param::Matrix(Matrix {
+        cols: matrix.cols,
+        width,
+        form: Form::Blocks(Arc::new(matrix)),
     }))
 }
 
@@ -187,5 +263,7 @@ fn read<T: Element>(data: &HostData<'_>, at: usize, step: usize, dst: &mut [T]) 
         HostData::F32(x) => convert(&x[at..], step, dst),
         HostData::F16(x) => convert(&x[at..], step, dst),
         HostData::BF16(x) => convert(&x[at..], step, dst),
+        // Whoever reads scalar by scalar has dequantised them before.
+        HostData::Blocks(x) => convert(&x.to_f32()[at..], step, dst),
     }
 }

@@ -132,14 +132,19 @@ impl<'a> Checks<'a> {
             .collect();
         for problem in &mut self.problems {
             if let Problem::Missing { key, nearest, .. } = problem {
-                *nearest = unused
-                    .iter()
-                    .map(|other| (strsim::jaro_winkler(key, other), other))
-                    .max_by(|a, b| a.0.total_cmp(&b.0))
-                    .map(|(_, other)| (*other).to_string());
+                *nearest = self::nearest(key, &unused);
             }
         }
     }
+}
+
+/// The one of `others` that is most like `key`.
+pub(super) fn nearest(key: &str, others: &[&str]) -> Option<String> {
+    let scored = others
+        .iter()
+        .map(|other| (strsim::jaro_winkler(key, other), other));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, other)| (*other).to_string())
 }
 
 /// Whether the dialect knows `key` (below the prefix) as one that no network

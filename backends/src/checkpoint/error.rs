@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::blocks::BlockType;
 use crate::weights::Part;
 
 /// Problems listed in one message; the rest is counted.
@@ -42,6 +43,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What the format's parser says.
         reason: String,
+    },
+    /// A file is no GGUF that can be read.
+    #[error("{} is not a GGUF file that can be read: {problem}", path.display())]
+    Gguf {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// A JSON file that cannot be parsed.
     #[error("{} is not valid JSON: {reason}", path.display())]
@@ -84,7 +93,7 @@ pub enum CheckpointError {
     /// The tensors are not those of the recipe.
     #[error("{} ({layout}) does not fit the model: {problems}", folder.display())]
     Tensors {
-        /// Checkpoint folder.
+        /// Checkpoint folder, or file.
         folder: PathBuf,
         /// Layout that was recognised.
         layout: &'static str,
@@ -149,6 +158,15 @@ pub enum Problem {
         /// Element type in the file.
         got: String,
     },
+    /// A tensor of a GGUF file whose type cannot be read, or not there.
+    BlockType {
+        /// Name in the file.
+        key: String,
+        /// File name.
+        file: String,
+        /// ggml's number of its type.
+        got: u32,
+    },
     /// A tensor that nothing uses and the layout is not known to carry.
     Unused {
         /// Key in the file.
@@ -201,6 +219,15 @@ impl fmt::Display for Problem {
                 write!(
                     f,
                     "tensor `{key}` in {file} is {got}; F32, F16 and BF16 can be read"
+                )
+            }
+            Problem::BlockType { key, file, got } => {
+                let known = BlockType::ALL.map(|kind| format!("{} ({})", kind.name(), kind.id()));
+                write!(
+                    f,
+                    "tensor `{key}` in {file} is of ggml type {got}; {} can be read, norms and biases only in the \
+                     first three",
+                    known.join(", ")
                 )
             }
             Problem::Unused { key, file } => {

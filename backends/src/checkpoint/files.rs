@@ -234,25 +234,28 @@ impl WeightFiles {
 
     /// Lets the pages of `key` go; a later read brings them back from the file.
     pub fn release(&self, key: &str) {
-        #[cfg(unix)]
         if let Some(entry) = self.entry(key) {
-            let map = &self.files[entry.file].map;
-            // SAFETY: the map is read-only and of a file, so that pages
-            // dropped are read again as they were.
-            // A system that keeps the pages is none the worse for it.
-            let _ = unsafe {
-                map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    entry.bytes.start,
-                    entry.bytes.len(),
-                )
-            };
+            release(&self.files[entry.file].map, entry.bytes.clone());
         }
     }
 
     fn bytes(&self, entry: &TensorEntry) -> &[u8] {
         &self.files[entry.file].map[entry.bytes.clone()]
     }
+}
+
+/// Lets pages of a read-only map go; a later read brings them back.
+pub(super) fn release(map: &Mmap, bytes: Range<usize>) {
+    #[cfg(unix)]
+    {
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        // SAFETY: the map is read-only and of a file, so that pages dropped
+        // are read again as they were. A system that keeps the pages is none
+        // the worse for it.
+        let _ = unsafe { map.unchecked_advise_range(advice, bytes.start, bytes.len()) };
+    }
+    #[cfg(not(unix))]
+    let _ = (map, bytes);
 }
 
 /// Whether the element type can be computed with.

@@ -4,14 +4,15 @@
 //! layouts as tables, [`source`] plans how every canonical parameter is made
 //! from them (strictly: before a tensor is read, each missing, misshapen or
 //! unused one is known), `fold` does the arithmetic of re-parameterisation,
-//! [`config`] reads a checkpoint's own `config.json` into a recipe, and
-//! [`seeded`] needs no files at all.
+//! [`config`] reads a checkpoint's own `config.json` into a recipe, [`gguf`] has
+//! decoders of llama.cpp's files, and [`seeded`] needs no files at all.
 
 mod checks;
 pub mod config;
 mod error;
 pub mod files;
 mod fold;
+pub mod gguf;
 mod json;
 pub mod layout;
 mod plan;
@@ -23,6 +24,7 @@ mod towers;
 pub use config::recipe_from_folder;
 pub use error::{CheckpointError, Problem, Problems};
 pub use files::WeightFiles;
+pub use gguf::{GgufSource, recipe_from_gguf};
 pub use seeded::SeededSource;
 pub use source::CheckpointSource;
 pub use towers::TowersSource;

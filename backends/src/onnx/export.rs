@@ -6,7 +6,7 @@ use super::file::{Storage, Written, write};
 use super::graph::Target;
 use super::parts;
 use crate::backend::Precision;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, WeightSource};
 
@@ -20,7 +20,7 @@ pub fn suffix(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "",
         Precision::F16 => "_fp16",
-        Precision::Bf16 => "_bf16",
+        Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => "_bf16",
     }
 }
 
@@ -33,6 +33,12 @@ pub fn export(
     target: Target,
     folder: &Path,
 ) -> Result<Vec<Written>> {
+    if target.precision.is_quantised() {
+        return Err(Error::Unavailable {
+            what: format!("a graph in {}", target.precision),
+            why: "no graph is recorded with weights in blocks; export in f32, f16 or bf16".into(),
+        });
+    }
     let mut graphs = Vec::new();
     if recipe.encoder.is_some() {
         let projected = recipe.projector.is_some();

@@ -88,7 +88,7 @@ pub fn write(
     let weights = external.map(External::finish).transpose()?;
     let (ir_version, opset) = match precision {
         Precision::F32 | Precision::F16 => (IR_VERSION, OPSET),
-        Precision::Bf16 => BF16,
+        Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => BF16,
     };
     let standard = OperatorSet {
         domain: String::new(),
@@ -208,7 +208,9 @@ fn content(weight: &Weight, source: &dyn WeightSource, precision: Precision) -> 
     let bytes = match precision {
         Precision::F32 => encode(&host.data.to_f32(), weight, f32::to_le_bytes),
         Precision::F16 => encode(&to_f16(&host.data), weight, f16::to_le_bytes),
-        Precision::Bf16 => encode(&to_bf16(&host.data), weight, bf16::to_le_bytes),
+        Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => {
+            encode(&to_bf16(&host.data), weight, bf16::to_le_bytes)
+        }
     };
     drop(host);
     source.done(weight.part, &weight.spec);

@@ -117,12 +117,13 @@ pub struct GraphBuilder {
 /// Domain of ONNX Runtime's own operators.
 pub const FUSED_DOMAIN: &str = "com.microsoft";
 
-/// The scalar of a precision.
+/// The scalar of a precision; quantised ones, whose scalars outside of blocks
+/// are bf16, are refused before a graph is recorded.
 pub fn scalar(precision: Precision) -> Scalar {
     match precision {
         Precision::F32 => Scalar::F32,
         Precision::F16 => Scalar::F16,
-        Precision::Bf16 => Scalar::Bf16,
+        Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => Scalar::Bf16,
     }
 }
 
@@ -275,7 +276,7 @@ impl GraphBuilder {
             Precision::F16 => values
                 .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
                 .collect(),
-            Precision::Bf16 => values
+            Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => values
                 .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
                 .collect(),
         };

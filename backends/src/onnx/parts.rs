@@ -237,7 +237,7 @@ fn causal_mask(
     let nothing = graph.float(0.0);
     let hidden = match graph.precision() {
         Precision::F16 => HIDDEN_F16,
-        Precision::F32 | Precision::Bf16 => HIDDEN,
+        Precision::F32 | Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM => HIDDEN,
     };
     let hidden = graph.float(hidden);
     let mask = graph.node("Where", &[&seen, &nothing, &hidden], &[]);

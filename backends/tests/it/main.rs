@@ -4,6 +4,7 @@ mod anyres;
 mod cambrian;
 mod checkpoint;
 mod conformance;
+mod gguf;
 mod hub;
 mod image;
 mod onnx;

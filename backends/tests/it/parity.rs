@@ -27,7 +27,7 @@ use vlmbench_backends::weights::{Inventory, WeightSource};
 /// outputs of magnitude 10.
 const ENCODER_TOLERANCE: f32 = 5e-5;
 /// Largest error of logits and projected features relative to their maximum.
-const RELATIVE_TOLERANCE: f32 = 1e-3;
+pub const RELATIVE_TOLERANCE: f32 = 1e-3;
 /// Positions of the KV cache in these tests.
 pub const CONTEXT: usize = 192;
 
@@ -65,6 +65,13 @@ pub struct Engine {
     pub backend: &'static str,
     simd: Option<Level>,
     operators: Operators,
+}
+
+impl Engine {
+    /// Whether it is candle, at any level.
+    pub fn is_candle(&self) -> bool {
+        self.backend == CANDLE.backend
+    }
 }
 
 /// candle as it runs by default.
@@ -349,7 +356,7 @@ pub fn check_answer(
     }
 }
 
-fn argmax(logits: &[f32]) -> u32 {
+pub fn argmax(logits: &[f32]) -> u32 {
     let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
     best.map_or(0, |(index, _)| index as u32)
 }

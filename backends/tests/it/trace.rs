@@ -105,7 +105,7 @@ fn an_observed_run_equals_an_unobserved_one() {
 
 #[test]
 fn what_is_reported_is_what_was_counted_beforehand() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, Precision::Q4KM] {
         let (recipe, _) = fastvlm();
         let mut model = load(&recipe, &SeededSource::new(3), precision, CANDLE);
         let watcher = Watcher::default();
@@ -117,13 +117,13 @@ fn what_is_reported_is_what_was_counted_beforehand() {
         let place = recipe.place(side, side);
         let (encode, _) = encoder_cost(&recipe, recipe.resolution, 1, bytes).unwrap();
         let (project, _) = projector_cost(&recipe, &place, bytes).unwrap();
-        let (decode, _) = decoder_cost(&recipe, 1, tokens + 3, bytes).unwrap();
+        let (decode, _) = decoder_cost(&recipe, 1, tokens + 3, precision).unwrap();
         assert_eq!(seen[0].stages, counted(&encode));
         assert_eq!(seen[1].stages, counted(&project));
         assert_eq!(seen[3].stages, counted(&decode));
         // A prompt with an image is embedded in pieces that are put together,
         // which the cost of a plain prompt has not.
-        let (prefill, _) = decoder_cost(&recipe, tokens + 3, 0, bytes).unwrap();
+        let (prefill, _) = decoder_cost(&recipe, tokens + 3, 0, precision).unwrap();
         let (mut got, mut wanted) = (seen[2].stages.clone(), counted(&prefill));
         assert!(got.remove("embed").is_some() && wanted.remove("embed").is_some());
         assert_eq!(got, wanted);

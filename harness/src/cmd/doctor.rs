@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use vlmbench_backends::backend::{BACKENDS, DeviceEntry, EngineOptions, Precision, open};
+use vlmbench_backends::blocks::mix::BlockMix;
 use vlmbench_backends::hub::HubOptions;
 use vlmbench_backends::onnxruntime::library::Library;
 use vlmbench_backends::recipe::{Recipe, Weights};
-use vlmbench_backends::weights::Inventory;
+use vlmbench_backends::weights::{Inventory, Part};
 
 use super::Format;
 use crate::config::ConfigKind;
@@ -114,11 +115,16 @@ pub struct ModelState {
     pub f32_bytes: u64,
     /// Bytes of the parameters in f16 or bf16.
     pub half_bytes: u64,
+    /// Bytes of the parameters with the decoder in `q4_k_m`; `None` without a
+    /// decoder.
+    pub q4_k_m_bytes: Option<u64>,
     /// Whether the f32 parameters fit the memory that can be had; `None` if
     /// the system does not say.
     pub fits_f32: Option<bool>,
     /// The same in half precision.
     pub fits_half: Option<bool>,
+    /// The same in `q4_k_m`.
+    pub fits_q4_k_m: Option<bool>,
     /// Why the weights are not at hand, and how to get them.
     pub missing: Option<String>,
 }
@@ -211,9 +217,10 @@ fn models(ctx: &Context, memory: Option<u64>, problems: &mut Vec<String>) -> Vec
         let found = model_ref::resolve(&name, &ctx.configs, &hub, &mut |_| {});
         let sized = found.and_then(|found| {
             let params = parameters(&found.recipe)?;
-            Ok((found.recipe, params))
+            let quantised = quantised(&found.recipe)?;
+            Ok((found.recipe, params, quantised))
         });
-        let (recipe, params) = match sized {
+        let (recipe, params, q4_k_m_bytes) = match sized {
             Ok(sized) => sized,
             Err(failure) => {
                 problems.push(chain(&failure));
@@ -226,8 +233,10 @@ fn models(ctx: &Context, memory: Option<u64>, problems: &mut Vec<String>) -> Vec
             name,
             f32_bytes: params * 4,
             half_bytes: params * 2,
+            q4_k_m_bytes,
             fits_f32: fits(params * 4),
             fits_half: fits(params * 2),
+            fits_q4_k_m: q4_k_m_bytes.and_then(fits),
             missing: at_hand
                 .err()
                 .map(|failure| missing(&recipe.weights, &failure)),
@@ -240,6 +249,22 @@ fn parameters(recipe: &Recipe) -> Result<u64, Failure> {
     let inventory = Inventory::of(recipe)?;
     let elements = inventory.iter().map(|(_, spec)| spec.elements() as u64);
     Ok(elements.sum())
+}
+
+/// Bytes of the parameters in `q4_k_m`, if there is a decoder.
+fn quantised(recipe: &Recipe) -> Result<Option<u64>, Failure> {
+    let precision = Precision::Q4KM;
+    let Some(decoder) = &recipe.decoder else {
+        return Ok(None);
+    };
+    let mix = BlockMix::of(precision, &decoder.config);
+    let inventory = Inventory::of(recipe)?;
+    let bytes = inventory.iter().map(|(part, spec)| {
+        let mix = mix.as_ref().filter(|_| part == Part::Decoder);
+        let blocks = mix.and_then(|mix| mix.bytes(spec));
+        blocks.unwrap_or((spec.elements() * precision.bytes()) as u64)
+    });
+    Ok(Some(bytes.sum()))
 }
 
 /// A model on the hub that is not cached is nothing wrong; it says how to get
@@ -380,9 +405,13 @@ fn text(d: &Diagnosis) -> String {
             model.f32_bytes as f64 / 1e9,
             model.half_bytes as f64 / 1e9
         );
-        match (model.fits_f32, model.fits_half) {
-            (Some(false), Some(false)) => text.push_str("; too large for the free memory"),
-            (Some(false), _) => text.push_str("; fits in half precision only"),
+        if let Some(bytes) = model.q4_k_m_bytes {
+            let _ = write!(text, ", {:>4.1} GB in q4_k_m", bytes as f64 / 1e9);
+        }
+        match (model.fits_f32, model.fits_half, model.fits_q4_k_m) {
+            (Some(false), Some(false), Some(true)) => text.push_str("; fits in q4_k_m only"),
+            (Some(false), Some(false), _) => text.push_str("; too large for the free memory"),
+            (Some(false), ..) => text.push_str("; does not fit in f32"),
             _ => {}
         }
         if let Some(missing) = &model.missing {

@@ -31,7 +31,7 @@ const COMPANIONS: [&str; 10] = [
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    /// A name from `vlmbench list models`, a checkpoint folder, a GGUF file, or a hub id
     pub model: String,
     /// Folder to write to: graphs into its folder onnx/, configuration and tokenizer beside that
     #[arg(long, value_name = "DIR")]

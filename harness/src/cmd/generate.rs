@@ -21,7 +21,7 @@ use crate::measure::session::{Load, Session};
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    /// A name from `vlmbench list models`, a checkpoint folder, a GGUF file, or a hub id
     pub model: String,
     /// Image file; repeat for several images
     #[arg(long, value_name = "FILE")]

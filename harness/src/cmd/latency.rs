@@ -24,7 +24,7 @@ use crate::plan::{CaseCost, Workload};
 /// Arguments of `latency`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    /// A name from `vlmbench list models`, a checkpoint folder, a GGUF file, or a hub id
     pub model: String,
     /// What to run it on
     #[command(flatten)]
@@ -60,7 +60,8 @@ pub struct EngineArgs {
     /// Side of the square input in pixels [default: the recipe's own]
     #[arg(long, value_name = "R")]
     pub resolution: Option<usize>,
-    /// Precision of weights and activations: f32, f16 or bf16
+    /// Precision of weights and activations: f32, f16 or bf16; q8_0 or q4_k_m: as bf16, with the decoder's matrices in
+    /// llama.cpp's blocks
     #[arg(long, value_name = "P", default_value = "f32")]
     pub precision: String,
     /// Device

@@ -146,6 +146,7 @@ fn models(ctx: &Context) -> Result<Vec<Entry>, Failure> {
             Weights::Seeded(_) => "seeded".to_owned(),
             Weights::Shipped(name) => format!("shipped {name}"),
             Weights::Folder(path) => path.display().to_string(),
+            Weights::Gguf { decoder, .. } => decoder.display().to_string(),
             Weights::Hub { id, .. } => format!("hub {id}"),
         };
         entries.push(

@@ -51,7 +51,7 @@ pub struct ExperimentFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelEntry {
-    /// A name under `configs/models/`, a checkpoint folder, or a hub id.
+    /// A name under `configs/models/`, a checkpoint folder, a GGUF file, or a hub id.
     pub model: String,
     /// Input sides in pixels; empty: the recipe's own.
     #[serde(default)]

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(
             message::<ExperimentFile>(text),
             "unknown value `f33` at x.yaml:3:14 (`precisions[0]`), did you mean `f32`?; \
-             valid values: f32, f16, bf16"
+             valid values: f32, f16, bf16, q8_0, q4_k_m"
         );
     }
 
@@ -123,8 +123,8 @@ mod tests {
             found.starts_with("x.yaml:2:9 (`models`): invalid type"),
             "{found}"
         );
-        let found = message::<ExperimentFile>("about: x\n");
-        assert!(found.contains("missing field `models`"), "{found}");
+        let found = message::<ExperimentFile>("models: []\n");
+        assert!(found.contains("missing field `about`"), "{found}");
         let found = message::<ExperimentFile>("about: [x\n");
         assert!(found.starts_with("x.yaml:"), "{found}");
     }
@@ -145,6 +145,13 @@ mod tests {
             Weights::Hub {
                 id: "org/name".into(),
                 revision: "main".into()
+            }
+        );
+        assert_eq!(
+            recipe("{gguf: {decoder: x.gguf, rest: /models/x}}").unwrap(),
+            Weights::Gguf {
+                decoder: "x.gguf".into(),
+                rest: Some("/models/x".into())
             }
         );
         let e = recipe("{seedd: 3}").unwrap_err().to_string();

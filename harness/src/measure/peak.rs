@@ -67,10 +67,11 @@ pub struct Peak {
 
 impl Peak {
     /// The arithmetic peak that a precision is measured against, FLOP/s:
-    /// bfloat16's own instruction where there is one, f32's otherwise.
+    /// bfloat16's own instruction where there is one, which quantised decoders
+    /// are computed with too, f32's otherwise.
     pub fn flops(&self, precision: Precision) -> f64 {
         match (precision, self.bf16_flops) {
-            (Precision::Bf16, Some(rate)) => rate.best,
+            (Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM, Some(rate)) => rate.best,
             _ => self.f32_flops.best,
         }
     }
@@ -250,6 +251,7 @@ mod tests {
         };
         assert_eq!(peak.flops(Precision::F32), 1.0);
         assert_eq!(peak.flops(Precision::Bf16), 2.0);
+        assert_eq!(peak.flops(Precision::Q4KM), 2.0);
         assert_eq!(peak.flops(Precision::F16), 1.0);
         peak.bf16_flops = None;
         assert_eq!(peak.flops(Precision::Bf16), 1.0);

@@ -7,7 +7,7 @@ use vlmbench_backends::backend::{
     self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts,
 };
 use vlmbench_backends::checkpoint::{
-    CheckpointSource, SeededSource, TowersSource, recipe_from_folder,
+    CheckpointSource, GgufSource, SeededSource, TowersSource, recipe_from_folder, recipe_from_gguf,
 };
 use vlmbench_backends::generate::Runner;
 use vlmbench_backends::hub::{Download, HubOptions};
@@ -18,11 +18,8 @@ use vlmbench_backends::weights::{Inventory, Part, WeightSource};
 use vlmbench_reports::record::{self, Component, StageCost, Used};
 
 use crate::error::Failure;
-use crate::model_ref::{WeightsFolder, weights_folder};
+use crate::model_ref::{TOKENIZER, WeightsFolder, weights_folder};
 use crate::plan::CaseCost;
-
-/// The file that a checkpoint's tokenizer is read from.
-const TOKENIZER: &str = "tokenizer.json";
 
 /// What to load.
 pub struct Load<'a> {
@@ -60,12 +57,25 @@ impl Weighed {
     ) -> Result<Weighed, Failure> {
         let mut recipe = recipe.clone();
         let folder = weights_folder(&recipe.weights, hub, observe)?;
-        if let Some(folder) = &folder {
-            adopt(&mut recipe, &folder.dir);
+        match (&recipe.weights, &folder) {
+            (Weights::Gguf { decoder, .. }, _) => {
+                let own = recipe_from_gguf(decoder)?;
+                adopt(&mut recipe, own);
+            }
+            (_, Some(folder)) => {
+                if let Ok(own) = recipe_from_folder(&folder.dir) {
+                    adopt(&mut recipe, own);
+                }
+            }
+            (_, None) => {}
         }
         let inventory = Inventory::of(&recipe)?;
         let graphs = folder.as_ref().and_then(|f| published::graphs(&f.dir));
         let source: Box<dyn WeightSource> = match (&recipe.weights, &folder) {
+            (Weights::Gguf { decoder, rest }, _) => {
+                let rest = rest.as_deref();
+                Box::new(GgufSource::open(decoder, rest, &recipe, &inventory)?)
+            }
             (_, Some(_)) if let Some(graphs) = graphs => Box::new(GraphSource::new(graphs)),
             (_, Some(folder)) if !recipe.towers.is_empty() => {
                 let mut towers = Vec::new();
@@ -268,10 +278,7 @@ fn placeholder_vocab(recipe: &Recipe) -> usize {
 /// What only the files know: whether the output head is a matrix of its own
 /// (the flag in published configs is sometimes wrong) and how many rows the
 /// vocabulary was padded to. A recipe in YAML takes both from the checkpoint.
-fn adopt(recipe: &mut Recipe, folder: &Path) {
-    let Ok(own) = recipe_from_folder(folder) else {
-        return;
-    };
+fn adopt(recipe: &mut Recipe, own: Recipe) {
     recipe.image_token = recipe.image_token.or(own.image_token);
     if let (Some(decoder), Some(own)) = (&mut recipe.decoder, own.decoder) {
         decoder.config.tied = own.config.tied;

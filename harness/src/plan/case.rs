@@ -8,7 +8,7 @@ use vlmbench_backends::recipe::Recipe;
 use vlmbench_suites::SuiteSpec;
 
 use super::cost::CaseCost;
-use super::{Asked, Engine, Variant, is_seeded, missing_device};
+use super::{Asked, Engine, Variant, is_seeded, missing_device, missing_precision};
 use crate::config::experiment::{Experiment, Latency};
 use crate::data_ref::DataRef;
 use crate::error::chain;
@@ -231,6 +231,9 @@ fn state(workload: &Workload, variant: &Variant, engine: Engine<'_>) -> CaseStat
         Err(error) => return failed(error.clone()),
     };
     if let Some(why) = missing_device(engine.backend, engine.device) {
+        return failed(why);
+    }
+    if let Some(why) = missing_precision(engine.backend, engine.precision) {
         return failed(why);
     }
     if let Workload::Quality(_) = workload {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use vlmbench_backends::Result;
 use vlmbench_backends::backend::Precision;
+use vlmbench_backends::blocks::mix::BlockMix;
 use vlmbench_backends::cost::{Cost, StageCost};
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::weights::{decoder_cost, encoder_cost, prefill_cost, projector_cost};
@@ -53,6 +54,8 @@ pub struct PartParams {
     pub component: &'static str,
     /// Number of parameters.
     pub params: u64,
+    /// Their bytes at the case's precision.
+    pub bytes: u64,
 }
 
 /// Costs of a stage.
@@ -94,11 +97,12 @@ impl CaseCost {
         let bytes = precision.bytes();
         let mut stages = Vec::new();
         let mut params = Vec::new();
-        let mut add = |stage: &'static str, component: Option<&'static str>, cost: Cost| {
-            if let Some(component) = component {
+        let mut add = |stage: &'static str, component: Option<(&'static str, u64)>, cost: Cost| {
+            if let Some((component, bytes)) = component {
                 params.push(PartParams {
                     component,
                     params: cost.params(),
+                    bytes,
                 });
             }
             stages.push(StageFigures::new(stage, cost));
@@ -111,21 +115,28 @@ impl CaseCost {
         let mut visual = None;
         if recipe.encoder.is_some() {
             let (cost, _) = encoder_cost(recipe, recipe.resolution, place.inputs(), bytes)?;
-            add("encode", Some("encoder"), cost);
+            let held = cost.params() * bytes as u64;
+            add("encode", Some(("encoder", held)), cost);
             visual = Some(recipe.visual_tokens(image.width, image.height)?);
         }
         if recipe.projector.is_some() {
             let (cost, _) = projector_cost(recipe, &place, bytes)?;
-            add("project", Some("projector"), cost);
+            let held = cost.params() * bytes as u64;
+            add("project", Some(("projector", held)), cost);
         }
         let mut positions = 0;
         let mut kv_cache_bytes = 0;
         if let Some(decoder) = &recipe.decoder {
             let prompt = visual.unwrap_or(0) + text;
             let image = visual.is_some().then_some(&place);
-            let (cost, _) = prefill_cost(recipe, image, text, bytes)?;
-            add("prefill", Some("decoder"), cost);
-            let (cost, _) = decoder_cost(recipe, 1, prompt, bytes)?;
+            let (cost, specs) = prefill_cost(recipe, image, text, precision)?;
+            let mix = BlockMix::of(precision, &decoder.config);
+            let held = specs.iter().map(|spec| {
+                let blocks = mix.as_ref().and_then(|mix| mix.bytes(spec));
+                blocks.unwrap_or((spec.elements() * bytes) as u64)
+            });
+            add("prefill", Some(("decoder", held.sum())), cost);
+            let (cost, _) = decoder_cost(recipe, 1, prompt, precision)?;
             add("decode", None, cost);
             positions = match workload {
                 Workload::Quality(quality) => quality.context,
@@ -135,13 +146,13 @@ impl CaseCost {
             let scalars = 2 * c.layers * c.kv_heads * c.head_dim * positions;
             kv_cache_bytes = (scalars * bytes) as u64;
         }
-        let all: u64 = params.iter().map(|p| p.params).sum();
+        let weight_bytes = params.iter().map(|p| p.bytes).sum();
         let peaks = stages.iter().map(|s| s.activation_peak_bytes);
         Ok(CaseCost {
             visual_tokens: visual,
             prompt_tokens: recipe.decoder.is_some().then_some(text),
             context: positions,
-            weight_bytes: all * bytes as u64,
+            weight_bytes,
             activation_peak_bytes: peaks.max().unwrap_or(0),
             kv_cache_bytes,
             stages,

@@ -269,6 +269,12 @@ pub(crate) fn missing_device(backend: &str, device: &str) -> Option<String> {
     }
 }
 
+/// Why an engine has no such precision, if it has none.
+pub(crate) fn missing_precision(backend: &str, precision: Precision) -> Option<String> {
+    let entry = BACKENDS.iter().find(|b| b.name == backend)?;
+    entry.has_precision(precision).err().map(|e| chain(&e))
+}
+
 fn known_backend(name: &str) -> Result<(), ConfigError> {
     let known: Vec<&str> = BACKENDS.iter().map(|b| b.name).collect();
     if known.contains(&name) {

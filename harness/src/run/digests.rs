@@ -32,8 +32,14 @@ impl Digests {
             let weights = &ready.recipe.weights;
             if digests.weights.iter().all(|(known, _)| known != weights) {
                 let found = weights_folder(weights, &hub, &mut |_| {});
-                let files = match found {
-                    Ok(Some(folder)) => weight_files(&folder.dir),
+                let files = match (found, weights) {
+                    (Ok(Some(folder)), Weights::Gguf { decoder, rest }) => {
+                        let rest = rest.iter().flat_map(|rest| weight_files(rest));
+                        let mut files: Vec<PathBuf> = rest.collect();
+                        files.extend([decoder.clone(), folder.dir.join("tokenizer.json")]);
+                        files
+                    }
+                    (Ok(Some(folder)), _) => weight_files(&folder.dir),
                     _ => Vec::new(),
                 };
                 digests.weights.push((weights.clone(), hash(&files)));

@@ -7,6 +7,7 @@
 //! sequence a map without copying. Sums are f32 whatever the storage.
 
 pub mod attention;
+pub mod blocks;
 pub mod depthwise;
 pub mod element;
 pub mod linear;

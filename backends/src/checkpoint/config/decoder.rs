@@ -188,7 +188,7 @@ fn is_module(key: &str, module: &str) -> bool {
 }
 
 /// The published name of a decoder of these proportions, else its family's.
-fn label(config: &DecoderConfig, family: &str) -> String {
+pub(in crate::checkpoint) fn label(config: &DecoderConfig, family: &str) -> String {
     let published = DECODERS.iter().find(|entry| {
         let other = (entry.config)();
         (

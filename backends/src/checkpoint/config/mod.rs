@@ -24,6 +24,7 @@ use crate::onnx::published;
 use crate::recipe::{self, Decoder, Encoder, Recipe, Weights};
 use crate::text::PromptTemplate;
 use decoder::Kind;
+pub(super) use decoder::label as decoder_label;
 
 /// File names a configuration may have, in order of preference.
 const CONFIG_FILES: [&str; 2] = ["config.json", "open_clip_config.json"];

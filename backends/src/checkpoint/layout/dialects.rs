@@ -230,6 +230,7 @@ pub(super) static CLIP: Dialect = Dialect {
             Form::Tensor,
         ),
         row("pre_norm", &["pre_layrnorm"], Form::Module),
+        row("post_norm", &["post_layernorm"], Form::Module),
         row(
             "layers.{i}.norm1",
             &["encoder.layers.{i}.layer_norm1"],

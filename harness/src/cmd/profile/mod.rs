@@ -28,7 +28,7 @@ const DECODE_TOKENS: usize = 2;
 /// Arguments of `profile`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    /// A name from `vlmbench list models`, a checkpoint folder, a GGUF file, or a hub id
     pub model: String,
     /// What to run it on
     #[command(flatten)]

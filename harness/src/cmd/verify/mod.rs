@@ -25,7 +25,7 @@ use crate::measure::session::{Load, Session};
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A name from `vlmbench list models`, a checkpoint folder, or a hub id
+    /// A name from `vlmbench list models`, a checkpoint folder, a GGUF file, or a hub id
     pub model: String,
     /// Folder with output.npy and the input it belongs to: input.npy (pixels) for a vision encoder,
     /// input_ids.npy for a decoder, both for a vision-language model; optionally image_features.npy and
@@ -39,8 +39,8 @@ pub struct Args {
     /// What to run it on
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Relative error to allow on every output [default: in f32 5e-5 on features and 1e-3 on logits, in f16 and
-    /// bf16 5e-2 on both]
+    /// Relative error to allow on every output [default: in f32 5e-5 on features and 1e-3 on logits, else
+    /// 5e-2 on both]
     #[arg(long, value_name = "X")]
     pub tolerance: Option<f64>,
     /// Output format

@@ -115,6 +115,7 @@ impl<T: Element> Kernel for Block<'_, T> {
             place: Place {
                 row,
                 col: 0,
+                before: 0,
                 stride: second.0.cols,
             },
         };
@@ -129,6 +130,7 @@ impl<T: Element> Kernel for Block<'_, T> {
             place: Place {
                 row: 0,
                 col: start,
+                before: 0,
                 stride: step,
             },
         };

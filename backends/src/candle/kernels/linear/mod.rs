@@ -7,6 +7,7 @@
 //! (decode) takes the same path: it reads the weight once, forwards. Two layers
 //! with many rows between are one task per block ([`mlp`]).
 
+mod blocks;
 mod mlp;
 mod product;
 mod rows;
@@ -20,6 +21,7 @@ use super::produce;
 use super::simd::{Kernel, Level, Simd, dispatch};
 use crate::ops::Act;
 
+pub use blocks::linear_blocks;
 pub use mlp::mlp;
 pub use rows::{Dense, Patches, Rows};
 
@@ -85,14 +87,7 @@ pub fn linear<T: Element, R: Rows<T>>(
     assert!(epilogue.residual.is_none_or(|r| r.len() == rows * cols));
     let panels = packing.panels(cols);
     let wanted = (rows * cols * width / TASK_WORK).clamp(1, TASKS * rayon::current_num_threads());
-    let most = LEFT_BYTES / (inner::<T>(width) * size_of::<T>());
-    let blocks = rows.div_ceil(most).max(1);
-    // Equal blocks of whole tiles, so that no task is left with a remainder.
-    let tile = Level::current().tile_rows(T::IS_BF16);
-    let block = rows
-        .div_ceil(blocks)
-        .next_multiple_of(tile)
-        .min(rows.max(1));
+    let block = row_block::<T>(rows, width);
     let blocks = rows.div_ceil(block);
     let cut = inner::<T>(width) < width;
     let fewest = if cut { cols.div_ceil(BLOCK_COLS) } else { 1 };
@@ -112,6 +107,7 @@ pub fn linear<T: Element, R: Rows<T>>(
                 place: Place {
                     row,
                     col: 0,
+                    before: 0,
                     stride: cols,
                 },
             };
@@ -122,6 +118,17 @@ pub fn linear<T: Element, R: Rows<T>>(
             });
         });
     })
+}
+
+/// Rows of a task: equal blocks of whole tiles that stay in the second-level
+/// cache, so that no task is left with a remainder.
+fn row_block<T: Element>(rows: usize, width: usize) -> usize {
+    let most = LEFT_BYTES / (inner::<T>(width) * size_of::<T>());
+    let blocks = rows.div_ceil(most).max(1);
+    let tile = Level::current().tile_rows(T::IS_BF16);
+    rows.div_ceil(blocks)
+        .next_multiple_of(tile)
+        .min(rows.max(1))
 }
 
 /// A product with the rows of `x` from `first` on, as a function of its own.

@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) row: usize,
     /// Output feature that is the output's first.
     pub(super) col: usize,
+    /// Scalars of an output row before the weight's first column.
+    pub(super) before: usize,
     /// Scalars from row to row of the output.
     pub(super) stride: usize,
 }
@@ -195,7 +197,8 @@ impl<T: Element> Product<'_, T> {
                 None => S::Vector::splat(0.0),
             };
             for i in 0..rows {
-                let at = (self.place.row + row + i) * self.place.stride + col - self.place.col;
+                let at = (self.place.row + row + i) * self.place.stride + self.place.before + col
+                    - self.place.col;
                 let sum = S::Vector::load(&sums[i * columns + part..]).add(bias);
                 let mut v = activate_vector::<S>(act, sum);
                 if let Some(residual) = residual {

@@ -258,6 +258,35 @@ pub trait Vector: Copy {
     /// As [`Vector::read`].
     unsafe fn read_f16(from: *const f16) -> Self;
 
+    /// Reads [`LANES`] signed bytes as floats.
+    ///
+    /// # Safety
+    /// `from` must be readable for [`LANES`] bytes.
+    unsafe fn read_i8(from: *const i8) -> Self;
+
+    /// Reads [`LANES`] bytes, each as the lowest bits of a lane, for
+    /// [`Vector::field`].
+    ///
+    /// # Safety
+    /// `from` must be readable for [`LANES`] bytes.
+    unsafe fn read_bytes(from: *const u8) -> Self;
+
+    /// The whole number in the bits `MASK` of each lane's bits shifted down by
+    /// `SHIFT`.
+    fn field<const SHIFT: u32, const MASK: u32>(self) -> Self;
+
+    /// The whole number whose lowest four bits are the field of four at `SHIFT`
+    /// of `self`, and whose next are the field of `BITS` at `FROM` of `high`.
+    #[inline(always)]
+    fn join<const SHIFT: u32, const FROM: u32, const BITS: u32>(self, high: Self) -> Self {
+        let sixteen = Self::splat(16.0);
+        let low = self.field::<SHIFT, 15>();
+        match BITS {
+            1 => high.field::<FROM, 1>().mul_add(sixteen, low),
+            _ => high.field::<FROM, 3>().mul_add(sixteen, low),
+        }
+    }
+
     /// Writes [`LANES`] floats.
     ///
     /// # Safety
@@ -275,6 +304,24 @@ pub trait Vector: Copy {
     /// # Safety
     /// As [`Vector::write`].
     unsafe fn write_f16(self, to: *mut f16);
+
+    /// Rounds to nearest even and writes pairs of scalars: lanes of `self` and
+    /// of `next` in turns.
+    ///
+    /// # Safety
+    /// `to` must be writable for `2 * LANES` scalars; any alignment.
+    #[inline(always)]
+    unsafe fn write_bf16_pairs(self, next: Self, to: *mut bf16) {
+        let (mut first, mut second) = ([bf16::ZERO; LANES], [bf16::ZERO; LANES]);
+        // SAFETY: the arrays hold a vector each, and the rest is the caller's.
+        unsafe {
+            self.write_bf16(first.as_mut_ptr());
+            next.write_bf16(second.as_mut_ptr());
+            for (i, pair) in first.into_iter().zip(second).enumerate() {
+                to.cast::<[bf16; 2]>().add(i).write_unaligned(pair.into());
+            }
+        }
+    }
 
     /// `self + b`.
     fn add(self, b: Self) -> Self;
@@ -461,6 +508,38 @@ mod tests {
                 S::Vector::read_f16(narrow.as_ptr())
             };
             check("f16", wide, &|a, _| f16::from_f32(a).to_f32());
+
+            let mut pairs = [bf16::ZERO; 2 * LANES];
+            // SAFETY: the array holds two vectors.
+            unsafe { a.write_bf16_pairs(b, pairs.as_mut_ptr()) };
+            for (i, pair) in pairs.chunks_exact(2).enumerate() {
+                assert_eq!(pair, [bf16::from_f32(x[i]), bf16::from_f32(y[i])]);
+            }
+            let bytes: Vec<u8> = (0..LANES).map(|i| (i * 37 + 5) as u8).collect();
+            // SAFETY: as many bytes as lanes.
+            let (signed, bits) = unsafe {
+                (
+                    S::Vector::read_i8(bytes.as_ptr().cast()),
+                    S::Vector::read_bytes(bytes.as_ptr()),
+                )
+            };
+            for (i, byte) in bytes.into_iter().enumerate() {
+                assert_eq!(signed.lanes()[i], f32::from(byte as i8));
+                assert_eq!(bits.field::<0, 15>().lanes()[i], f32::from(byte & 15));
+                assert_eq!(bits.field::<4, 15>().lanes()[i], f32::from(byte >> 4));
+                assert_eq!(bits.field::<6, 3>().lanes()[i], f32::from(byte >> 6));
+                assert_eq!(bits.field::<2, 1>().lanes()[i], f32::from(byte >> 2 & 1));
+                let high = |by: u8, mask: u8| (byte >> by & mask) << 4;
+                for (got, expected) in [
+                    (bits.join::<0, 0, 2>(bits), byte & 15 | high(0, 3)),
+                    (bits.join::<0, 2, 2>(bits), byte & 15 | high(2, 3)),
+                    (bits.join::<4, 6, 2>(bits), byte >> 4 | high(6, 3)),
+                    (bits.join::<4, 4, 1>(bits), byte >> 4 | high(4, 1)),
+                    (bits.join::<0, 7, 1>(bits), byte & 15 | high(7, 1)),
+                ] {
+                    assert_eq!(got.lanes()[i], f32::from(expected));
+                }
+            }
 
             if S::LEVEL.has_bf16_dot() {
                 let b: Vec<bf16> = (0..2 * LANES).map(|i| bf16::from_f32(i as f32)).collect();

@@ -67,6 +67,26 @@ impl Vector for [f32; LANES] {
     }
 
     #[inline(always)]
+    unsafe fn read_i8(from: *const i8) -> Self {
+        // SAFETY: the caller's.
+        let bytes = unsafe { from.cast::<[i8; LANES]>().read_unaligned() };
+        each(|i| f32::from(bytes[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(from: *const u8) -> Self {
+        // SAFETY: the caller's.
+        let bytes = unsafe { from.cast::<[u8; LANES]>().read_unaligned() };
+        each(|i| f32::from_bits(u32::from(bytes[i])))
+    }
+
+    #[inline(always)]
+    fn field<const SHIFT: u32, const MASK: u32>(self) -> Self {
+        // As signed numbers, which are converted by one instruction.
+        each(|i| (self[i].to_bits() >> SHIFT & MASK) as i32 as f32)
+    }
+
+    #[inline(always)]
     unsafe fn write(self, to: *mut f32) {
         // SAFETY: the caller's.
         unsafe { to.cast::<Self>().write_unaligned(self) }

@@ -188,6 +188,57 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn read_i8(from: *const i8) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(from: *const u8) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_castsi512_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    fn field<const SHIFT: u32, const MASK: u32>(self) -> Self {
+        if SHIFT == 0 && MASK == 15 {
+            // One instruction in place of two.
+            let numbers = [
+                0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0,
+                15.0,
+            ];
+            return __m512::load(&numbers).pick(self);
+        }
+        // SAFETY: see above.
+        unsafe {
+            let down = _mm_cvtsi32_si128(SHIFT as i32);
+            let bits = _mm512_srl_epi32(_mm512_castps_si512(self), down);
+            _mm512_cvtepi32_ps(_mm512_and_si512(bits, _mm512_set1_epi32(MASK as i32)))
+        }
+    }
+
+    #[inline(always)]
+    fn join<const SHIFT: u32, const FROM: u32, const BITS: u32>(self, high: Self) -> Self {
+        // `low` where the third operand is set, `high` elsewhere.
+        const CHOOSE: i32 = 0b1101_1000;
+        // SAFETY: see above.
+        unsafe {
+            let by = _mm_cvtsi32_si128(SHIFT as i32);
+            let low = _mm512_srl_epi32(_mm512_castps_si512(self), by);
+            let high = _mm512_castps_si512(high);
+            let high = if FROM >= 4 {
+                _mm512_srl_epi32(high, _mm_cvtsi32_si128(FROM as i32 - 4))
+            } else {
+                _mm512_sll_epi32(high, _mm_cvtsi32_si128(4 - FROM as i32))
+            };
+            let four = _mm512_set1_epi32(15);
+            let bits = _mm512_ternarylogic_epi32::<CHOOSE>(high, low, four);
+            let all = _mm512_set1_epi32((16 << BITS) - 1);
+            _mm512_cvtepi32_ps(_mm512_and_si512(bits, all))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn write(self, to: *mut f32) {
         // SAFETY: see above.
         unsafe { _mm512_storeu_ps(to, self) }
@@ -335,6 +386,43 @@ impl Vector for Rounding {
     }
 
     #[inline(always)]
+    unsafe fn read_i8(from: *const i8) -> Self {
+        // SAFETY: the caller's.
+        Rounding(unsafe { __m512::read_i8(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(from: *const u8) -> Self {
+        // SAFETY: the caller's.
+        Rounding(unsafe { __m512::read_bytes(from) })
+    }
+
+    #[inline(always)]
+    fn field<const SHIFT: u32, const MASK: u32>(self) -> Self {
+        Rounding(self.0.field::<SHIFT, MASK>())
+    }
+
+    #[inline(always)]
+    fn join<const SHIFT: u32, const FROM: u32, const BITS: u32>(self, high: Self) -> Self {
+        Rounding(self.0.join::<SHIFT, FROM, BITS>(high.0))
+    }
+
+    #[inline(always)]
+    unsafe fn write_bf16_pairs(self, next: Self, to: *mut bf16) {
+        // SAFETY: see above.
+        unsafe {
+            let first = _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(
+                _mm512_cvtneps_pbh(self.0),
+            ));
+            let second = _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(
+                _mm512_cvtneps_pbh(next.0),
+            ));
+            let pairs = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
+            _mm512_storeu_si512(to.cast(), pairs);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn write(self, to: *mut f32) {
         // SAFETY: the caller's.
         unsafe { self.0.write(to) }
@@ -433,6 +521,42 @@ impl Vector for Pair {
                 _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
             )
         }
+    }
+
+    #[inline(always)]
+    unsafe fn read_i8(from: *const i8) -> Self {
+        #[inline(always)]
+        unsafe fn half(from: *const i8) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+        // SAFETY: see above.
+        unsafe { Pair(half(from), half(from.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(from: *const u8) -> Self {
+        #[inline(always)]
+        unsafe fn half(from: *const u8) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_castsi256_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+        // SAFETY: see above.
+        unsafe { Pair(half(from), half(from.add(8))) }
+    }
+
+    #[inline(always)]
+    fn field<const SHIFT: u32, const MASK: u32>(self) -> Self {
+        #[inline(always)]
+        fn half<const SHIFT: u32, const MASK: u32>(v: __m256) -> __m256 {
+            // SAFETY: see above.
+            unsafe {
+                let down = _mm_cvtsi32_si128(SHIFT as i32);
+                let bits = _mm256_srl_epi32(_mm256_castps_si256(v), down);
+                _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(MASK as i32)))
+            }
+        }
+        Pair(half::<SHIFT, MASK>(self.0), half::<SHIFT, MASK>(self.1))
     }
 
     #[inline(always)]
