@@ -12,6 +12,7 @@ use crate::config::{ConfigKind, Experiment, Overrides};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
+use crate::measure::memory;
 use crate::plan::{Case, CaseState, Plan, Sources, Workload};
 
 /// Arguments of `plan`.
@@ -85,8 +86,9 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         hub: &hub,
     };
     let plan = Plan::build(&experiment, &sources, &mut |_| {})?;
+    let available = machine::report().usable_memory_bytes();
     match args.format {
-        Format::Text => ctx.print(&text(&experiment, &plan, ctx.terminal.width))?,
+        Format::Text => ctx.print(&text(&experiment, &plan, available, ctx.terminal.width))?,
         Format::Json => ctx.print_json(&json!({
             "experiment": plan.manifest_experiment(&experiment)?,
             "cases": plan.cases.iter().map(case_json).collect::<Vec<_>>(),
@@ -121,7 +123,7 @@ fn case_json(case: &Case) -> Value {
     })
 }
 
-fn text(experiment: &Experiment, plan: &Plan, width: usize) -> String {
+fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usize) -> String {
     let right = |title: &str, rank| column(title, Align::Right, rank);
     let mut table = Table::new(vec![
         column("case", Align::Left, 0),
@@ -170,6 +172,14 @@ fn text(experiment: &Experiment, plan: &Plan, width: usize) -> String {
     );
     if !table.is_empty() {
         text.push_str(&table.to_text(width));
+    }
+    for group in plan.groups() {
+        let cases = || group.iter().map(|index| &plan.cases[*index]);
+        let needed = cases().filter_map(|c| c.ready().map(|r| r.cost.memory_bytes()));
+        if let Some(why) = memory::shortage(needed.sum(), available) {
+            let ids: Vec<String> = cases().map(|c| c.id.to_string()).collect();
+            problems.push_str(&format!("will not fit: {}: {why}\n", ids.join(" beside ")));
+        }
     }
     if !problems.is_empty() {
         text.push('\n');

@@ -12,6 +12,7 @@ use vlmbench_backends::backend::{Precision, Settings};
 use vlmbench_reports::claims::ClaimFigure;
 
 use super::ConfigError;
+use super::grid::Grid;
 
 /// An experiment as written in YAML.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -20,9 +21,11 @@ pub struct ExperimentFile {
     /// One line for listings.
     pub about: String,
     /// Models and the resolutions to run them at; may be left out where there
-    /// are claims.
+    /// are a grid or claims.
     #[serde(default)]
     pub models: Vec<ModelEntry>,
+    /// Models made of the parts of others.
+    pub grid: Option<Grid>,
     /// Claims of a paper that one model is so many times as fast as another.
     #[serde(default)]
     pub claims: Vec<ClaimFile>,
@@ -235,8 +238,11 @@ pub struct Experiment {
     pub name: String,
     /// One line.
     pub about: String,
-    /// Models, at least one if there are no claims.
+    /// Models, at least one if there are neither a grid nor claims.
     pub models: Vec<ModelEntry>,
+    /// Models made of the parts of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid: Option<Grid>,
     /// Claims.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
@@ -364,6 +370,7 @@ impl Experiment {
             name: name.to_owned(),
             about: file.about,
             models: file.models,
+            grid: file.grid,
             claims: Vec::new(),
             backends: or(only(&flags.backend).or(file.backends), "candle"),
             devices: or(only(&flags.device).or(file.devices), "cpu"),
@@ -393,7 +400,7 @@ impl Experiment {
             });
         }
         // What is named for claims alone is not measured of the models, too.
-        if experiment.models.is_empty() {
+        if experiment.models.is_empty() && experiment.grid.is_none() {
             experiment.latency = None;
         }
         if flags.quick {
@@ -421,8 +428,11 @@ impl Experiment {
 
     fn check(&self, origin: &str) -> Result<(), ConfigError> {
         let must = Must { origin };
-        if self.claims.is_empty() {
+        if self.claims.is_empty() && self.grid.is_none() {
             must.have("models", &self.models)?;
+        }
+        if let Some((key, value, expected)) = self.grid.as_ref().and_then(Grid::problem) {
+            must.be(key, value, false, expected)?;
         }
         for claim in &self.claims {
             let named = !claim.claim.is_empty() && !claim.claim.contains('/');

@@ -8,6 +8,7 @@
 
 pub mod embedded;
 pub mod experiment;
+pub mod grid;
 pub mod shipped;
 pub mod yaml;
 

@@ -24,6 +24,7 @@ use vlmbench_reports::published::{Published, Series};
 use vlmbench_suites::{Suite, SuiteSpec};
 
 use crate::config::experiment::ModelEntry;
+use crate::config::grid::{Cell, Setting};
 use crate::config::{ConfigError, ConfigKind, Configs, Experiment, nearest};
 use crate::data_ref::DataRef;
 use crate::error::{Failure, chain};
@@ -91,6 +92,9 @@ impl Plan {
             for (model, variants) in &models {
                 for variant in asked.variants(variants) {
                     for engine in engines(experiment) {
+                        if excluded(experiment, variant, engine) {
+                            continue;
+                        }
                         cases.push(case::build(&asked, experiment, model, variant, engine));
                     }
                 }
@@ -215,6 +219,8 @@ pub(crate) struct Variant {
     /// Side asked for or the recipe's own; `None` if neither is known.
     pub(crate) resolution: Option<usize>,
     pub(crate) recipe: Result<Recipe, String>,
+    /// The cell of the experiment's grid that it is.
+    pub(crate) cell: Option<Cell>,
 }
 
 /// An engine on a device.
@@ -301,7 +307,54 @@ fn models(
         let variants = variants_of(entry, sources, definitions, observe)?;
         models.push((entry.model.clone(), variants));
     }
+    let Some(grid) = &experiment.grid else {
+        return Ok(models);
+    };
+    for (cell, file) in grid.cells(sources.configs)? {
+        let name = cell.name();
+        let recipe = Recipe::from_file(&name, &file).map_err(|e| chain(&e));
+        let asked: Vec<Option<usize>> = match grid.resolutions.as_slice() {
+            [] => vec![None],
+            sides => sides.iter().copied().map(Some).collect(),
+        };
+        let variants = asked.into_iter().map(|resolution| Variant {
+            cell: Some(cell.clone()),
+            ..match &recipe {
+                Ok(recipe) => variant(recipe, resolution),
+                Err(error) => broken(resolution, error.clone()),
+            }
+        });
+        models.push((name.clone(), variants.collect()));
+        let definition = Definition::Recipe {
+            origin: "grid".into(),
+            file: Box::new(file),
+        };
+        definitions.models.insert(name, definition);
+    }
     Ok(models)
+}
+
+/// A model that cannot be had.
+fn broken(resolution: Option<usize>, error: String) -> Variant {
+    Variant {
+        resolution,
+        recipe: Err(error),
+        cell: None,
+    }
+}
+
+/// Whether the experiment's grid leaves a case out.
+fn excluded(experiment: &Experiment, variant: &Variant, engine: Engine<'_>) -> bool {
+    let (Some(grid), Some(cell)) = (&experiment.grid, &variant.cell) else {
+        return false;
+    };
+    let at = Setting {
+        resolution: variant.resolution,
+        backend: engine.backend,
+        device: engine.device,
+        precision: engine.precision,
+    };
+    grid.excludes(cell, at)
 }
 
 /// A model at each of the resolutions asked for.
@@ -325,11 +378,7 @@ fn variants_of(
         }
         Err(failure) if model_ref::is_misspelt(&failure) => Err(failure),
         Err(failure) => {
-            let recipe = || Err(chain(&failure));
-            let variants = asked.into_iter().map(|resolution| Variant {
-                resolution,
-                recipe: recipe(),
-            });
+            let variants = asked.into_iter().map(|side| broken(side, chain(&failure)));
             Ok(variants.collect())
         }
     }
@@ -344,6 +393,7 @@ fn variant(recipe: &Recipe, side: Option<usize>) -> Variant {
     Variant {
         resolution: side.or(own),
         recipe: at.map_err(|e| chain(&e)),
+        cell: None,
     }
 }
 
