@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::params::{ParamKind, ParamSpec};
+use crate::reduce::Reducer;
 
 /// Costs of one stage.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -457,6 +458,32 @@ impl Ops for CostOps {
         mix.check(n)?;
         let d = x.channels();
         Ok(self.op(0, &[*x], Shape::Tokens { b, n: mix.len(), d }))
+    }
+
+    fn reduce_tokens(
+        &mut self,
+        x: &Shape,
+        clue: &Shape,
+        heads: Heads,
+        by: &dyn Reducer,
+    ) -> Result<Shape> {
+        const OP: &str = "reduce tokens";
+        let (b, n) = tokens(OP, "", *x)?;
+        expect(OP, "clue", heads.packed(), clue.channels())?;
+        if tokens(OP, "clue", *clue)? != (b, n) || by.tokens(n) > n {
+            return Err(Error::Shape {
+                op: OP,
+                name: "clue".into(),
+                expected: format!("{b} sequences of {n} tokens, at least {}", by.tokens(n)),
+                got: format!("{clue:?}"),
+            });
+        }
+        let out = Shape::Tokens {
+            b,
+            n: by.tokens(n),
+            d: x.channels(),
+        };
+        Ok(self.op(b * by.flops(n, heads), &[*x, *clue], out))
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Shape> {

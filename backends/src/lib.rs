@@ -30,6 +30,7 @@ pub mod ops;
 pub mod params;
 pub mod peak;
 pub mod recipe;
+pub mod reduce;
 pub mod sampling;
 pub mod text;
 pub mod trace;

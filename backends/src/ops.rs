@@ -12,6 +12,7 @@
 
 use crate::error::{Error, Result};
 use crate::mix::Mix;
+use crate::reduce::Reducer;
 
 /// The logical shape of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,6 +377,17 @@ pub trait Ops {
 
     /// Tokens made of tokens: `(b, n, d)` to `(b, mix.len(), d)`.
     fn mix_tokens(&mut self, x: &Self::V, mix: &Mix) -> Result<Self::V>;
+
+    /// Fewer tokens of each sequence `(b, n, d)`, made as `by` says of `clue`, the
+    /// packed projection `(b, n, packed)` of an attention layer: `(b, by.tokens(n), d)`.
+    /// An interpreter that computes nothing itself may hand out both instead.
+    fn reduce_tokens(
+        &mut self,
+        x: &Self::V,
+        clue: &Self::V,
+        heads: Heads,
+        by: &dyn Reducer,
+    ) -> Result<Self::V>;
 
     /// Rows of an embedding table, tokens `(1, ids, dim)`.
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Self::V>;

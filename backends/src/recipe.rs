@@ -20,6 +20,7 @@ use crate::nets::{
     DecoderConfig, EncoderConfig, MultiScaleConfig, Pooling, ProjectorConfig, ProjectorKind,
     SvaConfig, Tower, TowersConfig, VitConfig,
 };
+use crate::reduce::Reduce;
 use crate::text::PromptTemplate;
 
 /// Where a model's weights are.
@@ -208,6 +209,9 @@ pub struct RecipeFile {
     /// How a large image becomes several inputs (AnyRes); one input if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiles: Option<Tiling>,
+    /// How visual tokens become fewer; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<Reduce>,
     /// `mlp2x_gelu`, or another depth; absent for a bare encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<String>,
@@ -508,6 +512,13 @@ impl Recipe {
         })
     }
 
+    /// Whether there are fewer visual tokens than the published networks make.
+    pub fn is_reduced(&self) -> bool {
+        let vit = self.encoder.as_ref().and_then(|e| e.config.vit());
+        vit.is_some_and(|c| c.reduce.is_some())
+            || (self.projector.as_ref()).is_some_and(|c| c.pooled.is_some())
+    }
+
     /// The same recipe at another input side, if the encoder admits it.
     pub fn at_resolution(mut self, side: usize) -> Result<Recipe> {
         self.resolution = side;
@@ -622,6 +633,9 @@ impl Recipe {
         if encoder.is_none() && file.tiles.is_some() {
             return Err(missing("encoder", "is required when there are `tiles`"));
         }
+        if encoder.is_none() && file.reduce.is_some() {
+            return Err(missing("encoder", "is required when there is `reduce`"));
+        }
         let projector = match (&file.projector, &encoder, &decoder) {
             (Some(kind), Some((encoder, _)), Some(decoder)) => {
                 let kind = match (kind.as_str(), &encoder.config) {
@@ -645,6 +659,7 @@ impl Recipe {
                     d_in: encoder.config.feature_dim(),
                     d_out: decoder.config.hidden,
                     kind,
+                    pooled: None,
                     newline: sva || file.tiles.as_ref().is_some_and(Tiling::newline),
                 })
             }
@@ -708,7 +723,10 @@ impl Recipe {
         if recipe.encoder.is_some() {
             recipe.check_vision()?;
         }
-        Ok(recipe)
+        match &file.reduce {
+            Some(reduce) => reduce.apply(recipe),
+            None => Ok(recipe),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::cost::CostOps;
 use crate::error::Result;
 use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
+use crate::reduce::Reducer;
 
 /// The stage of operations before a network names its first one.
 const UNNAMED: &str = "network";
@@ -67,6 +68,8 @@ pub enum OpKind {
     Regroup,
     /// Tokens made of tokens.
     MixTokens,
+    /// Fewer tokens by attention.
+    ReduceTokens,
     /// Rows of an embedding table.
     Embed,
     /// Rotary embedding.
@@ -106,6 +109,7 @@ impl fmt::Display for OpKind {
             OpKind::ConcatTokens => "concat tokens",
             OpKind::Regroup => "regroup",
             OpKind::MixTokens => "mix tokens",
+            OpKind::ReduceTokens => "reduce tokens",
             OpKind::Embed => "embed",
             OpKind::Rotary => "rotary",
             OpKind::Attention => "attention",
@@ -370,6 +374,19 @@ impl<O: Ops> Ops for Traced<'_, O> {
     fn mix_tokens(&mut self, x: &O::V, mix: &Mix) -> Result<O::V> {
         let count = |c: &mut CostOps, s: &[Shape]| c.mix_tokens(&s[0], mix);
         self.op(OpKind::MixTokens, "", &[x], count, |o| o.mix_tokens(x, mix))
+    }
+
+    fn reduce_tokens(
+        &mut self,
+        x: &O::V,
+        clue: &O::V,
+        heads: Heads,
+        by: &dyn Reducer,
+    ) -> Result<O::V> {
+        let count = |c: &mut CostOps, s: &[Shape]| c.reduce_tokens(&s[0], &s[1], heads, by);
+        self.op(OpKind::ReduceTokens, "", &[x, clue], count, |o| {
+            o.reduce_tokens(x, clue, heads, by)
+        })
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<O::V> {

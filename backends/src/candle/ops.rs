@@ -15,6 +15,7 @@ use super::store::{Form, Matrix, Params};
 use crate::error::{Error, Result};
 use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
+use crate::reduce::{self, Reducer};
 
 /// Precision of activations beside matrices in blocks.
 const IN_BLOCKS: DType = DType::BF16;
@@ -202,6 +203,23 @@ fn lookup(table: Matrix, ids: &[u32]) -> Result<Tensor> {
     }
 }
 
+/// Scalars in row-major order.
+fn on_host(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
+}
+
+/// Sequences `(b, n, d)`, each mixed by one of `mixes`, which are of one length.
+fn mixed<'a>(x: &Tensor, mixes: impl Iterator<Item = &'a Mix> + Clone) -> Result<Tensor> {
+    let (b, n, d) = x.dims3()?;
+    let tokens = mixes.clone().next().map_or(0, Mix::len);
+    // Weights of taps are not the network's, and sums are in f32 like all of ours.
+    let rows = on_host(x)?;
+    let rows = rows.chunks_exact(n * d).zip(mixes);
+    let rows = rows.flat_map(|(rows, mix)| mix.apply(rows, d)).collect();
+    let mixed = Tensor::from_vec(rows, (b, tokens, d), x.device())?;
+    Ok(mixed.to_dtype(x.dtype())?)
+}
+
 impl Ops for CandleOps<'_> {
     type V = Tensor;
 
@@ -333,13 +351,22 @@ impl Ops for CandleOps<'_> {
     }
 
     fn mix_tokens(&mut self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
-        let (b, n, d) = x.dims3()?;
+        let (b, n, _) = x.dims3()?;
         mix.check(n)?;
-        // Weights of taps are not the network's, and sums are in f32 like all of ours.
-        let tokens: Vec<f32> = x.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
-        let mixed = tokens.chunks(n * d).flat_map(|one| mix.apply(one, d));
-        let mixed = Tensor::from_vec(mixed.collect(), (b, mix.len(), d), x.device())?;
-        Ok(mixed.to_dtype(x.dtype())?)
+        mixed(x, std::iter::repeat_n(mix, b))
+    }
+
+    fn reduce_tokens(
+        &mut self,
+        x: &Tensor,
+        clue: &Tensor,
+        heads: Heads,
+        by: &dyn Reducer,
+    ) -> Result<Tensor> {
+        expect("reduce tokens", "clue", heads.packed(), clue)?;
+        let (_, n, _) = x.dims3()?;
+        let mixes = reduce::mixes(&on_host(clue)?, n, heads, by);
+        mixed(x, mixes.iter())
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Tensor> {

@@ -37,6 +37,8 @@ pub struct ProjectorConfig {
     pub d_out: usize,
     /// Which one.
     pub kind: ProjectorKind,
+    /// Tokens that squares of the projected ones are averaged to (M3).
+    pub pooled: Option<usize>,
     /// Whether there is a learned vector (`image_newline`) that ends the rows of
     /// an image's tokens.
     pub newline: bool,
@@ -53,15 +55,19 @@ impl ProjectorConfig {
 
     /// Whether the features have to lie in a grid, so that a graph is for one size.
     pub fn pools(&self) -> bool {
-        self.kind == ProjectorKind::Ldpv2
+        self.kind == ProjectorKind::Ldpv2 || self.pooled.is_some()
     }
 
     /// Visual tokens made of `tokens` features, or an error naming what is admitted.
     pub fn visual_tokens(&self, tokens: usize) -> Result<usize> {
-        match &self.kind {
-            ProjectorKind::Mlp { .. } => Ok(tokens),
-            ProjectorKind::Sva(c) => Ok(c.queries()),
-            ProjectorKind::Ldpv2 => ldp_grid(tokens).map(|_| LDP_SIDE * LDP_SIDE),
+        let tokens = match &self.kind {
+            ProjectorKind::Mlp { .. } => tokens,
+            ProjectorKind::Sva(c) => c.queries(),
+            ProjectorKind::Ldpv2 => ldp_grid(tokens).map(|_| LDP_SIDE * LDP_SIDE)?,
+        };
+        match self.pooled {
+            Some(pooled) => squares(tokens, pooled).map(|_| pooled),
+            None => Ok(tokens),
         }
     }
 }
@@ -81,12 +87,38 @@ fn ldp_grid(tokens: usize) -> Result<usize> {
     })
 }
 
+/// The side of a square of `tokens` tokens, and that of the squares of them that
+/// are averaged to `pooled` ones.
+fn squares(tokens: usize, pooled: usize) -> Result<(usize, usize)> {
+    let (side, few) = (tokens.isqrt(), pooled.isqrt());
+    let square = side * side == tokens && few * few == pooled && few > 0;
+    if square && side > 0 && side.is_multiple_of(few) {
+        return Ok((side, side / few));
+    }
+    let fit = (1..=side).filter(|few| side.is_multiple_of(*few));
+    let fit: Vec<String> = fit.map(|few| (few * few).to_string()).collect();
+    Err(Error::Config {
+        what: "reduce.m3".into(),
+        value: pooled.to_string(),
+        problem: match side * side == tokens {
+            true => format!(
+                "cannot be averaged of {tokens} tokens; {} can",
+                fit.join(", ")
+            ),
+            false => format!("cannot be averaged of {tokens} tokens, which are no square"),
+        },
+    })
+}
+
 /// Features `(b, n, d_in)` to embeddings `(b, m, d_out)`, where `m` is
 /// [`ProjectorConfig::visual_tokens`] of `n`. Layer `i` is parameter `i`.
 pub fn forward<O: Ops>(o: &mut O, c: &ProjectorConfig, x: &O::V) -> Result<O::V> {
-    let x = layers(o, c, c.d_in, x)?;
-    match (&c.kind, o.shape(&x)) {
-        (ProjectorKind::Ldpv2, Shape::Tokens { n, .. }) => pool(o, c.d_out, ldp_grid(n)?, &x),
+    let mut x = layers(o, c, c.d_in, x)?;
+    if let (ProjectorKind::Ldpv2, Shape::Tokens { n, .. }) = (&c.kind, o.shape(&x)) {
+        x = pool(o, c.d_out, ldp_grid(n)?, &x)?;
+    }
+    match (c.pooled, o.shape(&x)) {
+        (Some(pooled), Shape::Tokens { n, .. }) => average(o, squares(n, pooled)?, &x),
         _ => Ok(x),
     }
 }
@@ -124,6 +156,14 @@ pub fn aggregate<O: Ops>(
     let (x, seen) = sva::aggregate(o, sva, features, layout)?;
     let x = layers(o, c, sva.width, &x)?;
     Ok((arrange(o, c, &x, &mix)?, seen))
+}
+
+/// Tokens of a grid of `side` x `side` to the means of squares of `window` x `window`.
+fn average<O: Ops>(o: &mut O, (side, window): (usize, usize), x: &O::V) -> Result<O::V> {
+    o.stage("reduce");
+    let x = o.to_map(x, side, side)?;
+    let x = o.average_pool(&x, Pool::squares(window))?;
+    o.to_tokens(&x)
 }
 
 /// The visual tokens `(1, n, d_out)` of an image's inputs, one input after

@@ -252,6 +252,7 @@ fn clip_vit_l_14(image: usize) -> VitConfig {
         patch_bias: false,
         pre_norm: true,
         post_norm: false,
+        reduce: None,
     }
 }
 
@@ -273,6 +274,7 @@ fn siglip_so400m_14() -> VitConfig {
         patch_bias: true,
         pre_norm: false,
         post_norm: false,
+        reduce: None,
     }
 }
 
@@ -298,6 +300,7 @@ fn vitamin_l(image: usize) -> EncoderConfig {
             patch_bias: true,
             pre_norm: false,
             post_norm: false,
+            reduce: None,
         },
     })
 }
@@ -329,6 +332,7 @@ fn dinov2(hidden: usize, layers: usize, heads: usize, mlp: usize, gated: bool) -
         patch_bias: true,
         pre_norm: false,
         post_norm: true,
+        reduce: None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::{Act, Conv, Heads, Linear, Norm, Ops, Take};
+use crate::reduce::Looking;
 
 /// Numbers of a vision transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,12 +43,19 @@ pub struct VitConfig {
     pub pre_norm: bool,
     /// Whether a layer norm stands after the layers that are run.
     pub post_norm: bool,
+    /// What makes fewer tokens of the features and the class token.
+    pub reduce: Option<Looking>,
 }
 
 impl VitConfig {
     /// Patches along one side.
     pub fn grid(&self) -> usize {
         self.image / self.patch
+    }
+
+    /// Heads of a layer.
+    pub fn head_layout(&self) -> Heads {
+        Heads::full(self.heads, self.hidden / self.heads)
     }
 
     /// Visual tokens. Where the grid is not the one that positions were learned
@@ -66,7 +74,11 @@ impl VitConfig {
                 ),
             });
         }
-        Ok((height / self.patch) * (width / self.patch))
+        let patches = (height / self.patch) * (width / self.patch);
+        match self.reduce {
+            Some(by) => by.check(patches),
+            None => Ok(patches),
+        }
     }
 
     /// Positions of the learned table.
@@ -94,7 +106,8 @@ pub fn forward<O: Ops>(o: &mut O, c: &VitConfig, pixels: &O::V) -> Result<O::V> 
     encode(o, c, &x)
 }
 
-/// A map of embedded patches `(b, hidden, h, w)` to features `(b, h * w, hidden)`.
+/// A map of embedded patches `(b, hidden, h, w)` to features `(b, h * w, hidden)`, or
+/// fewer.
 pub fn encode<O: Ops>(o: &mut O, c: &VitConfig, patches: &O::V) -> Result<O::V> {
     let mut x = o.to_tokens(patches)?;
     if c.class_token {
@@ -104,11 +117,26 @@ pub fn encode<O: Ops>(o: &mut O, c: &VitConfig, patches: &O::V) -> Result<O::V> 
     if c.pre_norm {
         x = o.layer_norm(&x, &norm(c, "pre_norm".into()))?;
     }
+    let looked_at = c.reduce.map(|by| by.layer(c.layers_run));
+    let mut clue = None;
     for i in 0..c.layers_run {
         o.stage("layers");
-        x = layer(o, c, &format!("layers.{i}"), &x)?;
+        let qkv = projections(o, c, i, &x)?;
+        if looked_at == Some(i) {
+            clue = Some(qkv.clone());
+        }
+        x = layer(o, c, i, &x, &qkv)?;
     }
-    if c.class_token {
+    if let Some(by) = &c.reduce {
+        o.stage("reduce");
+        let clue = match clue {
+            Some(clue) => clue,
+            // Of the layer after the features nothing else is run.
+            None => projections(o, c, by.layer(c.layers_run), &x)?,
+        };
+        let (heads, by) = by.reducer(c);
+        x = o.reduce_tokens(&x, &clue, heads, by)?;
+    } else if c.class_token {
         x = o.take_tokens(&x, Take::After(1))?;
     }
     if c.post_norm {
@@ -126,20 +154,32 @@ fn norm(c: &VitConfig, name: String) -> Norm {
     }
 }
 
-fn layer<O: Ops>(o: &mut O, c: &VitConfig, p: &str, x: &O::V) -> Result<O::V> {
-    let linear = |name: &str, d_in, d_out, act| Linear {
-        name: format!("{p}.{name}"),
+fn linear(name: String, d_in: usize, d_out: usize, act: Act) -> Linear {
+    Linear {
+        name,
         d_in,
         d_out,
         bias: true,
         act,
-    };
-    let d = c.hidden;
-    let heads = Heads::full(c.heads, d / c.heads);
+    }
+}
 
+/// The packed query, key and value of layer `i`.
+fn projections<O: Ops>(o: &mut O, c: &VitConfig, i: usize, x: &O::V) -> Result<O::V> {
+    let p = format!("layers.{i}");
+    let packed = c.head_layout().packed();
     let h = o.layer_norm(x, &norm(c, format!("{p}.norm1")))?;
-    let h = o.linear(&h, &linear("qkv", d, 3 * d, Act::None), None)?;
-    let h = o.attention(&h, heads)?;
+    let qkv = linear(format!("{p}.qkv"), c.hidden, packed, Act::None);
+    o.linear(&h, &qkv, None)
+}
+
+/// Layer `i`, whose projections of `x` are `qkv`.
+fn layer<O: Ops>(o: &mut O, c: &VitConfig, i: usize, x: &O::V, qkv: &O::V) -> Result<O::V> {
+    let p = format!("layers.{i}");
+    let linear = |name: &str, d_in, d_out, act| linear(format!("{p}.{name}"), d_in, d_out, act);
+    let d = c.hidden;
+
+    let h = o.attention(qkv, c.head_layout())?;
     let x = o.linear(&h, &linear("proj", d, d, Act::None), Some(x))?;
 
     let mut h = o.layer_norm(&x, &norm(c, format!("{p}.norm2")))?;

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::mix::Mix;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::params::ParamSpec;
+use crate::reduce::Reducer;
 use crate::weights::Part;
 
 /// How a value lies in memory.
@@ -83,6 +84,8 @@ pub struct OnnxOps<'a> {
     ids: Option<String>,
     /// What a decoder needs.
     pub decoder: Option<DecoderInputs>,
+    /// What the tokens that come out are to be reduced by, elsewhere.
+    pub clue: Option<Value>,
 }
 
 impl<'a> OnnxOps<'a> {
@@ -97,6 +100,7 @@ impl<'a> OnnxOps<'a> {
             shapes: CostOps::new(4, 0),
             ids: None,
             decoder: None,
+            clue: None,
         }
     }
 
@@ -490,6 +494,20 @@ impl Ops for OnnxOps<'_> {
             name = self.node("ReduceSum", &[&apart, &axis], &keep);
         }
         Ok(Value::new(name, shape, Form::Tokens))
+    }
+
+    /// Hands out the clue, and the tokens as they are: the host reduces them.
+    fn reduce_tokens(
+        &mut self,
+        x: &Value,
+        clue: &Value,
+        heads: Heads,
+        by: &dyn Reducer,
+    ) -> Result<Value> {
+        self.shapes
+            .reduce_tokens(&x.shape, &clue.shape, heads, by)?;
+        self.clue = Some(clue.clone());
+        Ok(x.clone())
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Value> {

@@ -9,9 +9,9 @@ use super::graph::{Attr, Axis, GraphBuilder, Operators, Target, scalar};
 use super::ops::{OnnxOps, Value};
 use super::proto::Scalar;
 use crate::backend::Precision;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nets::{DecoderConfig, decoder, projector};
-use crate::ops::Shape;
+use crate::ops::{Ops, Shape};
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
 use crate::weights::{Inventory, Part};
@@ -63,8 +63,13 @@ fn leave(graph: &mut GraphBuilder, x: &str, name: &str, axes: &[Axis]) {
     graph.output(&x, name, Scalar::F32, axes);
 }
 
+/// Name of the output that features are reduced by.
+pub const CLUE: &str = "clue";
+
 /// `pixel_values` to `image_features`: the encoder, and the projector after it
-/// if `projected`.
+/// if `projected`. Where the encoder reduces its tokens by attention, these are all
+/// of them, and `clue` is the projection that says which are left
+/// ([`crate::reduce::mixes`]).
 pub fn vision(
     recipe: &Recipe,
     inventory: &Inventory,
@@ -94,6 +99,17 @@ pub fn vision(
     let mut y = encoder
         .config
         .forward(&mut ops, &Value::map(pixels, shape))?;
+    let mut tokens = ops.shape(&y).rows();
+    let clue = ops
+        .clue
+        .take()
+        .map(|clue| (ops.shape(&clue).channels(), clue));
+    if projected && clue.is_some() {
+        return Err(Error::Unavailable {
+            what: "reducing visual tokens by attention in an exported graph".into(),
+            why: "which tokens are left is decided outside of the graphs; export the model without `reduce`".into(),
+        });
+    }
     let mut width = encoder.config.feature_dim();
     if projected {
         let c = recipe.projector()?;
@@ -101,14 +117,18 @@ pub fn vision(
         let mut ops = OnnxOps::new(&mut graph, Part::Projector, specs);
         y = projector::forward(&mut ops, c, &y)?;
         width = c.d_out;
+        tokens = ops.shape(&y).rows();
     }
-    let tokens = match free {
+    let rows = match free {
         true => Axis::Free("image_tokens"),
-        false if projected => Axis::Fixed(recipe.input_tokens()?),
-        false => Axis::Fixed(recipe.encoder_tokens()?),
+        false => Axis::Fixed(tokens),
     };
-    let axes = [BATCH, tokens, Axis::Fixed(width)];
+    let axes = [BATCH, rows, Axis::Fixed(width)];
     leave(&mut graph, &y.name, "image_features", &axes);
+    if let Some((width, clue)) = clue {
+        let axes = [BATCH, Axis::Fixed(tokens), Axis::Fixed(width)];
+        leave(&mut graph, &clue.name, CLUE, &axes);
+    }
     Ok(graph)
 }
 

@@ -17,10 +17,13 @@ use crate::backend::{
 };
 use crate::error::{Error, Result};
 use crate::image::Pixels;
+use crate::mix::Mix;
 use crate::nets::projector::NEWLINE;
 use crate::nets::{DecoderConfig, EncoderConfig};
-use crate::onnx::{self, GraphBuilder, Storage, Target, parts::cache_names};
+use crate::onnx::parts::{CLUE, cache_names};
+use crate::onnx::{self, GraphBuilder, Storage, Target};
 use crate::recipe::Recipe;
+use crate::reduce;
 use crate::text::{PromptTokens, Segment};
 use crate::weights::{Inventory, Part, WeightSource};
 
@@ -29,6 +32,9 @@ const VISION: &str = "vision_encoder";
 const EMBED: &str = "embed_tokens";
 const DECODER: &str = "decoder_model_merged";
 const PROJECTOR: &str = "projector";
+
+/// The output of the first and the last.
+const FEATURES: &str = "image_features";
 
 /// The loaded graphs of a recipe.
 pub struct OnnxRuntimeModel {
@@ -57,8 +63,8 @@ struct Decoder {
 }
 
 impl Loader<'_> {
-    fn vision(&self, path: &Path) -> Result<Graph> {
-        let graph = Graph::open(self, path, &["pixel_values"], &[], &["image_features"])?;
+    fn vision(&self, path: &Path, outputs: &[&str]) -> Result<Graph> {
+        let graph = Graph::open(self, path, &["pixel_values"], &[], outputs)?;
         graph.expect("pixel_values", &[None, Some(3), None, None])?;
         Ok(graph)
     }
@@ -144,19 +150,14 @@ impl OnnxRuntimeModel {
         let mut vision = None;
         if recipe.encoder.is_some() {
             let graph = onnx::vision(recipe, inventory, target, false)?;
-            vision = Some(loader.vision(&write(VISION, graph)?)?);
+            let outputs = features_and_clue(recipe);
+            vision = Some(loader.vision(&write(VISION, graph)?, outputs)?);
         }
         let mut projector = None;
         if recipe.projector.is_some() {
             let graph = onnx::projector(recipe, inventory, target)?;
             let path = write(PROJECTOR, graph)?;
-            projector = Some(Graph::open(
-                loader,
-                &path,
-                &["features"],
-                &[],
-                &["image_features"],
-            )?);
+            projector = Some(Graph::open(loader, &path, &["features"], &[], &[FEATURES])?);
         }
         let newline = (inventory.iter())
             .find(|(part, spec)| *part == Part::Projector && spec.name == NEWLINE)
@@ -192,6 +193,13 @@ impl OnnxRuntimeModel {
         options: LoadOptions,
         loader: &Loader<'_>,
     ) -> Result<OnnxRuntimeModel> {
+        if recipe.is_reduced() {
+            return Err(Error::Unavailable {
+                what: "reducing visual tokens (`reduce`) in graphs that others made".into(),
+                why: "these hold encoder and projector as one; use a checkpoint with weights"
+                    .into(),
+            });
+        }
         let own = onnx::suffix(loader.precision);
         let suffix = match &loader.settings.variant {
             Some(variant) => format!("_{variant}"),
@@ -209,7 +217,7 @@ impl OnnxRuntimeModel {
         let mut vision = None;
         if recipe.encoder.is_some() {
             let path = found(VISION)?;
-            vision = Some(loader.vision(&path)?);
+            vision = Some(loader.vision(&path, &[FEATURES])?);
             bytes += file_bytes(&path);
         }
         let mut decoder = None;
@@ -278,6 +286,15 @@ fn features(what: &str, (shape, rows): Floats) -> Result<Features> {
             expected: "(inputs, tokens, dim)".into(),
             got: format!("{shape:?}"),
         }),
+    }
+}
+
+/// Outputs of the encoder's graph.
+fn features_and_clue(recipe: &Recipe) -> &'static [&'static str] {
+    let vit = recipe.encoder.as_ref().and_then(|e| e.config.vit());
+    match vit.is_some_and(|c| c.reduce.is_some()) {
+        true => &[FEATURES, CLUE],
+        false => &[FEATURES],
     }
 }
 
@@ -354,7 +371,25 @@ impl LoadedModel for OnnxRuntimeModel {
         };
         let shape = [inputs.len(), inputs[0].channels, height, width];
         let input = graph.floats("pixel_values", &shape, data)?;
-        features(VISION, run_one(graph, input, "image_features")?)
+        let encoded = graph.run(vec![input], features_and_clue(&self.recipe))?;
+        let all = features(VISION, graph.read(&encoded[0])?)?;
+        let vit = self.recipe.encoder()?.config.vit();
+        let Some((c, by)) = vit.and_then(|c| Some((c, c.reduce?))) else {
+            return Ok(all);
+        };
+        let (heads, by) = by.reducer(c);
+        let (_, clue) = graph.read(&encoded[1])?;
+        let mixes = reduce::mixes(&clue, all.tokens, heads, by);
+        let sequences = rows(&all)?.chunks_exact(all.tokens * all.dim);
+        let reduced = sequences
+            .zip(&mixes)
+            .flat_map(|(rows, mix)| mix.apply(rows, all.dim));
+        let reduced: Vec<f32> = reduced.collect();
+        Ok(Features {
+            tokens: mixes.first().map_or(0, Mix::len),
+            value: Box::new(reduced),
+            ..all
+        })
     }
 
     fn project(&mut self, inputs: &[Features], place: &Placement) -> Result<Features> {
@@ -378,7 +413,7 @@ impl LoadedModel for OnnxRuntimeModel {
                 Some(graph) => {
                     let shape = [features.inputs, features.tokens, features.dim];
                     let input = graph.floats("features", &shape, rows(features)?)?;
-                    tokens.extend(run_one(graph, input, "image_features")?.1);
+                    tokens.extend(run_one(graph, input, FEATURES)?.1);
                 }
                 // The encoder's graph has done it.
                 None => tokens.extend(rows(features)?),

@@ -66,6 +66,7 @@ fn recipe() -> Recipe {
         d_in: config.towers.iter().map(Tower::feature_dim).sum(),
         d_out: decoder.hidden,
         kind: ProjectorKind::Sva(sva),
+        pooled: None,
         newline: true,
     });
     recipe.resolution = config.side();

@@ -9,6 +9,7 @@ mod hub;
 mod image;
 mod onnx;
 mod parity;
+mod reduce;
 mod strictness;
 mod text;
 mod trace;

@@ -178,6 +178,7 @@ fn assemble(name: String, folder: &Path, parts: Parts) -> Result<Recipe> {
             d_in: vision.encoder.config.feature_dim(),
             d_out: decoder.config.hidden,
             kind,
+            pooled: None,
             newline: vision.tiles.as_ref().is_some_and(Tiling::newline),
         }),
         _ => None,

@@ -83,6 +83,7 @@ fn clip_defaults() -> VitConfig {
         patch_bias: false,
         pre_norm: true,
         post_norm: false,
+        reduce: None,
     }
 }
 
