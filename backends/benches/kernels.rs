@@ -429,9 +429,10 @@ fn rows(c: &mut Criterion) {
     };
     let qkv = values(tokens * heads.packed());
     let table = RotaryTable::new(1e6, heads.head_dim, tokens);
+    let positions: Vec<usize> = (0..tokens).collect();
     group.throughput(Throughput::Bytes((8 * qkv.len()) as u64));
     group.bench_function("f32 rotary 320 tokens", |b| {
-        b.iter(|| black_box(table.rotate(&qkv, heads, 0)));
+        b.iter(|| black_box(table.rotate(&qkv, heads, &positions)));
     });
     group.bench_function("f32 rotary 320 tokens, plain loop", |b| {
         b.iter(|| black_box(naive_rotary(&qkv, heads)));

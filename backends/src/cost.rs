@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
 use crate::mix::Mix;
+use crate::nets::Past;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::params::{ParamKind, ParamSpec};
 use crate::reduce::Reducer;
@@ -78,7 +79,7 @@ impl Cost {
 pub struct CostOps {
     element_bytes: u64,
     mix: Option<BlockMix>,
-    past: usize,
+    past: Past,
     cost: Cost,
     current: usize,
     scope: String,
@@ -87,13 +88,13 @@ pub struct CostOps {
 }
 
 impl CostOps {
-    /// Counts for scalars of `element_bytes` bytes, with `past` positions
-    /// already in the KV cache.
-    pub fn new(element_bytes: usize, past: usize) -> CostOps {
+    /// Counts for scalars of `element_bytes` bytes, with `past` already in the KV
+    /// cache.
+    pub fn new(element_bytes: usize, past: impl Into<Past>) -> CostOps {
         CostOps {
             element_bytes: element_bytes as u64,
             mix: None,
-            past,
+            past: past.into(),
             cost: Cost::default(),
             current: 0,
             scope: String::new(),
@@ -548,8 +549,8 @@ impl Ops for CostOps {
         Ok(self.op(flops, &inputs, *q))
     }
 
-    fn cached_attention(&mut self, qkv: &Shape, heads: Heads, _layer: usize) -> Result<Shape> {
-        self.attend(*qkv, heads, self.past)
+    fn cached_attention(&mut self, qkv: &Shape, heads: Heads, layer: usize) -> Result<Shape> {
+        self.attend(*qkv, heads, self.past.at(layer))
     }
 
     fn glu(&mut self, gate_up: &Shape, _act: Act) -> Result<Shape> {

@@ -517,6 +517,7 @@ impl Recipe {
         let vit = self.encoder.as_ref().and_then(|e| e.config.vit());
         vit.is_some_and(|c| c.reduce.is_some())
             || (self.projector.as_ref()).is_some_and(|c| c.pooled.is_some())
+            || (self.decoder.as_ref()).is_some_and(|d| d.config.fastv.is_some())
     }
 
     /// The same recipe at another input side, if the encoder admits it.
@@ -561,6 +562,11 @@ impl Recipe {
     /// comes after it.
     pub(crate) fn check_vision(&self) -> Result<()> {
         let tokens = self.input_tokens()?;
+        if let Some(decoder) = &self.decoder
+            && let Some(fastv) = &decoder.config.fastv
+        {
+            fastv.check(decoder.config.layers, tokens)?;
+        }
         let Some(tiles) = &self.tiles else {
             return Ok(());
         };

@@ -13,6 +13,7 @@ use crate::blocks::mix::BlockMix;
 use crate::cost::CostOps;
 use crate::error::Result;
 use crate::mix::Mix;
+use crate::nets::Past;
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::reduce::Reducer;
 
@@ -160,8 +161,8 @@ pub struct Meter<'a> {
     pub element_bytes: usize,
     /// How a quantised decoder is held.
     pub mix: Option<&'a BlockMix>,
-    /// Positions in the KV cache before the pass.
-    pub past: usize,
+    /// What the KV cache holds before the pass.
+    pub past: Past,
 }
 
 /// An interpreter that reports what another one does. Without an observer it
@@ -481,7 +482,7 @@ mod tests {
         let meter = Meter {
             element_bytes: 2,
             mix: None,
-            past,
+            past: past.into(),
         };
         let mut traced = Traced::new(CostOps::new(2, past), Some(&mut sums), meter);
         network(&mut traced).unwrap();
@@ -556,7 +557,7 @@ mod tests {
         let meter = Meter {
             element_bytes: 4,
             mix: None,
-            past: 0,
+            past: Past::default(),
         };
         let tokens = Shape::Tokens { b: 1, n: 4, d: 8 };
         let mut sums = Sums::default();

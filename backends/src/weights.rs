@@ -6,6 +6,7 @@
 //! tensor is read.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -17,7 +18,7 @@ use crate::blocks::mix::BlockMix;
 use crate::cost::{Cost, CostOps};
 use crate::error::Result;
 use crate::nets::sva::{self, Seen};
-use crate::nets::{EncoderConfig, ProjectorKind, decoder, projector};
+use crate::nets::{EncoderConfig, Past, ProjectorKind, decoder, projector};
 use crate::ops::Shape;
 use crate::params::ParamSpec;
 use crate::recipe::Recipe;
@@ -254,32 +255,33 @@ pub fn prefill_cost(
     text: usize,
     precision: Precision,
 ) -> Result<(Cost, Vec<ParamSpec>)> {
-    let mut visual = 0;
     let mut looks = None;
+    let mut images = Vec::new();
     if let Some(place) = place {
-        visual = recipe.visual_tokens(place.width, place.height)?;
+        images.push(0..recipe.visual_tokens(place.width, place.height)?);
         looks = seen(&mut CostOps::new(precision.bytes(), 0), recipe, place)?;
     }
-    let (Some(looks), Some(ProjectorKind::Sva(sva))) =
-        (looks, recipe.projector.as_ref().map(|c| &c.kind))
-    else {
-        return decoder_cost(recipe, visual + text, 0, precision);
+    let sva = match recipe.projector.as_ref().map(|c| &c.kind) {
+        Some(ProjectorKind::Sva(sva)) => looks.as_ref().map(|looks| (sva, looks)),
+        _ => None,
     };
     let c = &recipe.decoder()?.config;
     let mut ops = CostOps::new(precision.bytes(), 0).with_mix(BlockMix::of(precision, c));
-    let x = decoder::embed(&mut ops, c, &vec![0; visual + text])?;
-    decoder::forward_with(&mut ops, c, &x, |o, layer, x| {
-        sva::look_after(o, sva, layer, x, &[(0, &looks)])
+    let tokens = text + images.iter().map(Range::len).sum::<usize>();
+    let x = decoder::embed(&mut ops, c, &vec![0; tokens])?;
+    decoder::forward_with(&mut ops, c, &x, &images, |o, layer, x| match sva {
+        Some((sva, looks)) => sva::look_after(o, sva, layer, x, &[(0, looks)]),
+        None => Ok(x),
     })?;
     Ok(ops.finish())
 }
 
-/// Cost and inventory of the decoder for `tokens` new positions after `past`
-/// cached ones: prefill with `past == 0`, one decode step with `tokens == 1`.
+/// Cost and inventory of the decoder for `tokens` new positions of text after
+/// `past`: one decode step with `tokens == 1`.
 pub fn decoder_cost(
     recipe: &Recipe,
     tokens: usize,
-    past: usize,
+    past: impl Into<Past>,
     precision: Precision,
 ) -> Result<(Cost, Vec<ParamSpec>)> {
     let c = &recipe.decoder()?.config;

@@ -436,21 +436,27 @@ impl CpuOp for GluOp {
     }
 }
 
-/// Rotary embedding of packed rows that start at position `past`.
+/// Rotary embedding of packed rows.
 pub struct RotaryOp<'a> {
     /// Angles.
     pub table: &'a RotaryTable,
     /// Head layout.
     pub heads: Heads,
-    /// Position of the first row.
-    pub past: usize,
+    /// Position of each row.
+    pub positions: Vec<usize>,
 }
 
 impl CpuOp for RotaryOp<'_> {
     const NAME: &'static str = "rotary";
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
-        Ok((self.table.rotate(x, self.heads, self.past), dims.into()))
+        if self.positions.len() != x.len() / self.heads.packed() {
+            bail!("{} positions for rows {dims:?}", self.positions.len());
+        }
+        Ok((
+            self.table.rotate(x, self.heads, &self.positions),
+            dims.into(),
+        ))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A model loaded onto candle.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -18,7 +19,7 @@ use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
 use crate::nets::sva::{self, Seen};
-use crate::nets::{DecoderConfig, EncoderConfig, ProjectorKind, decoder, projector};
+use crate::nets::{DecoderConfig, EncoderConfig, Past, ProjectorKind, decoder, projector};
 use crate::ops::Ops;
 use crate::recipe::Recipe;
 use crate::text::{PromptTokens, Segment};
@@ -79,12 +80,16 @@ impl CandleModel {
             Some(d) => {
                 let c = d.config.clone();
                 let context = options.positions(&c)?;
-                let kv_width = c.kv_heads * c.head_dim;
+                // Of a prompt with one image.
+                let dropped = match recipe.encoder {
+                    Some(_) => c.past(context, [recipe.input_tokens()?]).dropped,
+                    None => 0,
+                };
                 Some(LoadedDecoder {
                     params: part(Part::Decoder).unwrap_or_default(),
                     dtype,
                     mix: storage.mix.cloned(),
-                    cache: KvCache::new(c.layers, context, kv_width, dtype, device)?,
+                    cache: KvCache::new(&c, context, dropped, dtype, device)?,
                     rotary: RotaryTable::new(c.rope_theta, c.head_dim, context),
                     config: c,
                 })
@@ -175,12 +180,12 @@ fn upload(inputs: &[Pixels], apart: bool, dtype: DType, device: &Device) -> Resu
     }
 }
 
-/// What operations on `dtype` are counted with, after `past` positions.
-fn meter(dtype: DType, mix: Option<&BlockMix>, past: usize) -> Meter<'_> {
+/// What operations on `dtype` are counted with, after `past`.
+fn meter(dtype: DType, mix: Option<&BlockMix>, past: impl Into<Past>) -> Meter<'_> {
     Meter {
         element_bytes: dtype.size_in_bytes(),
         mix,
-        past,
+        past: past.into(),
     }
 }
 
@@ -191,23 +196,30 @@ impl LoadedDecoder {
             rotary: &self.rotary,
         };
         let ops = CandleOps::with_state(&self.params, state);
-        let meter = meter(self.dtype, self.mix.as_ref(), self.cache.len());
+        let meter = meter(self.dtype, self.mix.as_ref(), self.cache.past());
         Traced::new(ops, observer, meter)
     }
 
-    /// Runs new positions and returns the last one's logits; `after` changes the
-    /// hidden states after each layer.
+    /// Tokens that are dropped of the images of a prompt.
+    fn dropped(&self, images: &[Range<usize>]) -> usize {
+        let images = images.iter().map(Range::len);
+        self.config.past(0, images).dropped
+    }
+
+    /// Runs new positions, `images` among them, and returns the last one's logits;
+    /// `after` changes the hidden states after each layer.
     fn forward(
         &mut self,
         embeddings: &Tensor,
+        images: &[Range<usize>],
         observer: Watch<'_>,
         after: impl FnMut(&mut Traced<'_, CandleOps<'_>>, usize, Tensor) -> Result<Tensor>,
     ) -> Result<Vec<f32>> {
         let (_, n, _) = embeddings.dims3()?;
-        within(self.cache.len(), n, self.cache.capacity())?;
-        let logits =
-            decoder::forward_with(&mut self.ops(observer), &self.config, embeddings, after)?;
-        self.cache.advance(n);
+        within(self.cache.past().positions, n, self.cache.capacity())?;
+        let mut ops = self.ops(observer);
+        let logits = decoder::forward_with(&mut ops, &self.config, embeddings, images, after)?;
+        self.cache.advance(n, self.dropped(images));
         Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
     }
 }
@@ -276,7 +288,8 @@ impl LoadedModel for CandleModel {
         prompt_positions(prompt, context)?;
         let mut watch = self.observer.as_deref_mut();
         self.pool.install(|| {
-            d.cache.clear();
+            let spans = prompt.images();
+            d.cache.clear(d.dropped(&spans))?;
             let mut ops = d.ops(watch.as_deref_mut());
             let mut parts = Vec::new();
             let mut looks = Vec::new();
@@ -294,7 +307,7 @@ impl LoadedModel for CandleModel {
             }
             let x = ops.concat_tokens(&parts)?;
             let sva = self.recipe.projector.as_ref().map(|c| &c.kind);
-            d.forward(&x, watch, |o, layer, x| match sva {
+            d.forward(&x, &spans, watch, |o, layer, x| match sva {
                 Some(ProjectorKind::Sva(sva)) => sva::look_after(o, sva, layer, x, &looks),
                 _ => Ok(x),
             })
@@ -308,7 +321,7 @@ impl LoadedModel for CandleModel {
         self.pool.install(|| {
             let mut ops = d.ops(watch.as_deref_mut());
             let x = decoder::embed(&mut ops, &d.config, &[token])?;
-            d.forward(&x, watch, |_, _, x| Ok(x))
+            d.forward(&x, &[], watch, |_, _, x| Ok(x))
         })
     }
 

@@ -14,65 +14,85 @@ use super::kernels::rotary::RotaryTable;
 use super::store::{Form, Matrix, Params};
 use crate::error::{Error, Result};
 use crate::mix::Mix;
+use crate::nets::{DecoderConfig, Past};
 use crate::ops::{Act, Conv, Depthwise, Embedding, Heads, Linear, Norm, Ops, Pool, Shape, Take};
 use crate::reduce::{self, Reducer};
 
 /// Precision of activations beside matrices in blocks.
 const IN_BLOCKS: DType = DType::BF16;
 
-/// Keys and values of every layer, allocated once.
+/// Keys and values of every layer.
 pub struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
     capacity: usize,
-    len: usize,
+    past: Past,
 }
 
 impl KvCache {
-    /// Allocates `capacity` positions for `layers` layers of `kv_width` values.
+    /// Allocates `capacity` positions for every layer of a decoder, less `dropped` for
+    /// those behind where visual tokens are dropped.
     pub fn new(
-        layers: usize,
+        config: &DecoderConfig,
         capacity: usize,
-        kv_width: usize,
+        dropped: usize,
         dtype: DType,
-        device: &candle_core::Device,
+        device: &Device,
     ) -> Result<KvCache> {
-        let layers = (0..layers)
-            .map(|_| {
-                let zeros = || Tensor::zeros((capacity, kv_width), dtype, device);
-                Ok((zeros()?, zeros()?))
-            })
-            .collect::<Result<_>>()?;
+        let full = Past {
+            dropped,
+            ..config.past(capacity, [])
+        };
+        let width = config.kv_heads * config.head_dim;
+        let rows = |layer| zeros(full.at(layer), width, dtype, device);
+        let layers = (0..config.layers).map(|layer| Ok((rows(layer)?, rows(layer)?)));
         Ok(KvCache {
-            layers,
+            layers: layers.collect::<Result<_>>()?,
             capacity,
-            len: 0,
+            past: config.past(0, []),
         })
     }
 
-    /// Positions filled.
-    pub fn len(&self) -> usize {
-        self.len
+    /// What it holds.
+    pub fn past(&self) -> Past {
+        self.past
     }
 
-    /// Whether no position is filled.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Positions allocated.
+    /// Positions of the longest sequence.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Forgets all positions; the memory stays.
-    pub fn clear(&mut self) {
-        self.len = 0;
+    /// Forgets all positions and makes room for a sequence of which `dropped` will be
+    /// dropped; the memory stays.
+    pub fn clear(&mut self, dropped: usize) -> Result<()> {
+        self.past.positions = 0;
+        self.past.dropped = 0;
+        let full = Past {
+            positions: self.capacity,
+            dropped,
+            ..self.past
+        };
+        for (layer, (keys, values)) in self.layers.iter_mut().enumerate() {
+            let (rows, width) = keys.dims2()?;
+            if rows < full.at(layer) {
+                let more = || zeros(full.at(layer), width, keys.dtype(), keys.device());
+                (*keys, *values) = (more()?, more()?);
+            }
+        }
+        Ok(())
     }
 
-    /// Makes the `n` positions that a forward pass has written count.
-    pub fn advance(&mut self, n: usize) {
-        self.len += n;
+    /// Makes the `n` positions that a forward pass has seen count, of which it has
+    /// dropped some.
+    pub fn advance(&mut self, n: usize, dropped: usize) {
+        self.past.positions += n;
+        self.past.dropped += dropped;
     }
+}
+
+/// Room for keys or values.
+fn zeros(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    Ok(Tensor::zeros((rows, width), dtype, device)?)
 }
 
 /// What a decoder needs beside its parameters.
@@ -89,6 +109,8 @@ pub struct CandleOps<'a> {
     /// What names of parameters follow.
     scope: String,
     decoder: Option<DecoderState<'a>>,
+    /// Of the decoder's tokens, once a layer has asked.
+    positions: Option<Vec<usize>>,
 }
 
 impl<'a> CandleOps<'a> {
@@ -98,6 +120,7 @@ impl<'a> CandleOps<'a> {
             params,
             scope: String::new(),
             decoder: None,
+            positions: None,
         }
     }
 
@@ -107,6 +130,7 @@ impl<'a> CandleOps<'a> {
             params,
             scope: String::new(),
             decoder: Some(state),
+            positions: None,
         }
     }
 
@@ -366,6 +390,11 @@ impl Ops for CandleOps<'_> {
         expect("reduce tokens", "clue", heads.packed(), clue)?;
         let (_, n, _) = x.dims3()?;
         let mixes = reduce::mixes(&on_host(clue)?, n, heads, by);
+        if let (Some(positions), [mix]) = (&mut self.positions, mixes.as_slice()) {
+            // What is left of a decoder's tokens are some of them.
+            let kept = (0..mix.len()).map(|i| mix.taps(i)[0].0 as usize);
+            *positions = kept.map(|source| positions[source]).collect();
+        }
         mixed(x, mixes.iter())
     }
 
@@ -381,11 +410,14 @@ impl Ops for CandleOps<'_> {
     }
 
     fn rotary(&mut self, qkv: &Tensor, heads: Heads, _theta: f32) -> Result<Tensor> {
+        let (_, n, _) = qkv.dims3()?;
         let state = self.state("rotary")?;
+        let (table, first) = (state.rotary, state.cache.past().positions);
+        let positions = (self.positions).get_or_insert_with(|| (first..first + n).collect());
         let op = RotaryOp {
-            table: state.rotary,
+            table,
             heads,
-            past: state.cache.len(),
+            positions: positions.clone(),
         };
         Ok(apply(qkv, op)?)
     }
@@ -419,7 +451,7 @@ impl Ops for CandleOps<'_> {
         expect("attention", "qkv", heads.packed(), qkv)?;
         let cache = self.state("cached attention")?.cache;
         let (_, n, _) = qkv.dims3()?;
-        let past = cache.len();
+        let past = cache.past().at(layer);
         let (keys, values) = &cache.layers[layer];
         let kv = heads.kv_heads * heads.head_dim;
         let part = |offset| qkv.narrow(2, offset, kv)?.squeeze(0)?.contiguous();

@@ -5,8 +5,11 @@
 //! computes logits for the last position only. The KV cache belongs to the
 //! interpreter and is addressed by layer.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::ops::{Act, Embedding, Heads, Linear, Norm, Ops, Take};
+use crate::reduce::Fastv;
 
 /// Largest head dimension: that of the buffer in which a head is rotated.
 pub const MAX_HEAD_DIM: usize = 512;
@@ -38,6 +41,40 @@ pub struct DecoderConfig {
     pub qkv_bias: bool,
     /// Positions the model was made for.
     pub max_positions: usize,
+    /// Where visual tokens are dropped.
+    pub fastv: Option<Fastv>,
+}
+
+/// What the KV cache holds. Layers differ where tokens were dropped between them;
+/// positions, by which rotary embedding turns, are counted for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Positions of the sequence so far.
+    pub positions: usize,
+    /// Of them those that later layers do not hold.
+    pub dropped: usize,
+    /// The first of these layers.
+    pub after: usize,
+}
+
+impl Past {
+    /// Positions that `layer` holds.
+    pub fn at(&self, layer: usize) -> usize {
+        match layer < self.after {
+            true => self.positions,
+            false => self.positions.saturating_sub(self.dropped),
+        }
+    }
+}
+
+impl From<usize> for Past {
+    /// As many positions in every layer.
+    fn from(positions: usize) -> Past {
+        Past {
+            positions,
+            ..Past::default()
+        }
+    }
 }
 
 impl DecoderConfig {
@@ -50,9 +87,23 @@ impl DecoderConfig {
         }
     }
 
-    /// Elements the KV cache holds for each token, keys and values, all layers.
-    pub fn kv_elements_per_token(&self) -> usize {
-        2 * self.layers * self.kv_heads * self.head_dim
+    /// What the KV cache holds after `positions` positions, images of so many visual
+    /// tokens among them.
+    pub fn past(&self, positions: usize, images: impl IntoIterator<Item = usize>) -> Past {
+        match &self.fastv {
+            Some(fastv) => Past {
+                positions,
+                dropped: fastv.dropped(images),
+                after: fastv.after,
+            },
+            None => positions.into(),
+        }
+    }
+
+    /// Elements of keys and values that the KV cache holds, all layers.
+    pub fn kv_elements(&self, past: Past) -> usize {
+        let held: usize = (0..self.layers).map(|layer| past.at(layer)).sum();
+        2 * self.kv_heads * self.head_dim * held
     }
 
     /// The embedding table.
@@ -109,23 +160,33 @@ pub fn embed<O: Ops>(o: &mut O, c: &DecoderConfig, ids: &[u32]) -> Result<O::V> 
 /// Embeddings `(b, n, hidden)` of new positions to logits `(b, 1, vocab)` of
 /// the last one.
 pub fn forward<O: Ops>(o: &mut O, c: &DecoderConfig, embeddings: &O::V) -> Result<O::V> {
-    forward_with(o, c, embeddings, |_, _, x| Ok(x))
+    forward_with(o, c, embeddings, &[], |_, _, x| Ok(x))
 }
 
-/// As [`forward`]; `after` changes the hidden states `(b, n, hidden)` after each
-/// layer.
+/// As [`forward`]; visual tokens are dropped of the `images` among the positions,
+/// which are the first of their sequence if there are any, and `after` changes the
+/// hidden states `(b, n, hidden)` after each layer.
 pub fn forward_with<O: Ops>(
     o: &mut O,
     c: &DecoderConfig,
     embeddings: &O::V,
+    images: &[Range<usize>],
     mut after: impl FnMut(&mut O, usize, O::V) -> Result<O::V>,
 ) -> Result<O::V> {
     c.check()?;
     let mut x = embeddings.clone();
     for i in 0..c.layers {
         o.stage("layers");
-        x = layer(o, c, i, &x)?;
+        let qkv = projections(o, c, i, &x)?;
+        x = layer(o, c, i, &x, &qkv)?;
         x = after(o, i, x)?;
+        if let Some(fastv) = &c.fastv
+            && fastv.after == i + 1
+            && !images.is_empty()
+        {
+            o.stage("reduce");
+            x = o.reduce_tokens(&x, &qkv, c.head_layout(), &fastv.among(images))?;
+        }
     }
     o.stage("head");
     let x = o.take_tokens(&x, Take::Last(1))?;
@@ -153,15 +214,22 @@ fn linear(name: String, d_in: usize, d_out: usize, bias: bool) -> Linear {
     }
 }
 
-fn layer<O: Ops>(o: &mut O, c: &DecoderConfig, i: usize, x: &O::V) -> Result<O::V> {
+/// The packed query, key and value of layer `i`, rotated.
+fn projections<O: Ops>(o: &mut O, c: &DecoderConfig, i: usize, x: &O::V) -> Result<O::V> {
     let p = format!("layers.{i}");
     let heads = c.head_layout();
-
     let h = o.rms_norm(x, &norm(c, format!("{p}.norm1")))?;
     let qkv = linear(format!("{p}.qkv"), c.hidden, heads.packed(), c.qkv_bias);
     let h = o.linear(&h, &qkv, None)?;
-    let h = o.rotary(&h, heads, c.rope_theta)?;
-    let h = o.cached_attention(&h, heads, i)?;
+    o.rotary(&h, heads, c.rope_theta)
+}
+
+/// Layer `i`, whose projections of `x` are `qkv`.
+fn layer<O: Ops>(o: &mut O, c: &DecoderConfig, i: usize, x: &O::V, qkv: &O::V) -> Result<O::V> {
+    let p = format!("layers.{i}");
+    let heads = c.head_layout();
+
+    let h = o.cached_attention(qkv, heads, i)?;
     let out = linear(format!("{p}.out"), heads.width(), c.hidden, false);
     let x = o.linear(&h, &out, Some(x))?;
 

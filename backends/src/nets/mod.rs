@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::ops::{Ops, Shape};
 
 pub use convnext::ConvNextConfig;
-pub use decoder::DecoderConfig;
+pub use decoder::{DecoderConfig, Past};
 pub use fastvit::FastVitConfig;
 pub use multiscale::{MultiScaleConfig, Pooling};
 pub use projector::{ProjectorConfig, ProjectorKind};

@@ -389,6 +389,7 @@ fn llama(
         tied: false,
         qkv_bias: false,
         max_positions,
+        fastv: None,
     }
 }
 

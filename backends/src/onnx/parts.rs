@@ -177,6 +177,12 @@ pub fn embed_tokens(
 /// positions, decode with one new position.
 pub fn decoder(recipe: &Recipe, inventory: &Inventory, target: Target) -> Result<GraphBuilder> {
     let c = &recipe.decoder()?.config;
+    if c.fastv.is_some() {
+        return Err(Error::Unavailable {
+            what: "dropping visual tokens inside of a graph (`reduce: {fastv: ...}`)".into(),
+            why: "the layers of a decoder's graph run as a whole; use the candle engine (--backend candle)".into(),
+        });
+    }
     let mut graph = GraphBuilder::new("decoder_model_merged", target);
     let axes = [BATCH, SEQUENCE, Axis::Fixed(c.hidden)];
     let embeddings = graph.input("inputs_embeds", Scalar::F32, &axes);

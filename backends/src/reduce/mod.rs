@@ -7,6 +7,7 @@
 //! authors' code has it; M3, which looks at nothing, is the projector's
 //! ([`crate::nets::ProjectorConfig::pooled`]).
 
+pub mod fastv;
 pub mod prumerge;
 pub mod visionzip;
 
@@ -18,6 +19,7 @@ use crate::mix::Mix;
 use crate::nets::{EncoderConfig, ProjectorKind, VitConfig};
 use crate::ops::Heads;
 use crate::recipe::Recipe;
+pub use fastv::Fastv;
 pub use prumerge::Prumerge;
 pub use visionzip::Visionzip;
 
@@ -34,6 +36,8 @@ pub enum Reduce {
     PrumergePlus(Budget),
     /// See [`Visionzip`].
     Visionzip(Visionzip),
+    /// See [`Fastv`]. All visual tokens are in the prompt.
+    Fastv(Fastv),
 }
 
 /// How many tokens are left.
@@ -52,6 +56,7 @@ impl Reduce {
             Reduce::Prumerge(_) => "PruMerge",
             Reduce::PrumergePlus(_) => "PruMerge+",
             Reduce::Visionzip(_) => "VisionZip",
+            Reduce::Fastv(_) => "FastV",
         }
     }
 
@@ -69,6 +74,17 @@ impl Reduce {
                 self.look(&mut recipe, Looking::Prumerge(Prumerge::plus(budget)?))?;
             }
             Reduce::Visionzip(by) => self.look(&mut recipe, Looking::Visionzip(by))?,
+            Reduce::Fastv(by) => match (&recipe.encoder, &mut recipe.decoder) {
+                // Samplers look up from where visual tokens are.
+                (Some(e), Some(d)) if !matches!(e.config, EncoderConfig::Towers(_)) => {
+                    d.config.fastv = Some(by);
+                }
+                _ => {
+                    return Err(
+                        self.misfit("needs an encoder (not several `towers`) and a decoder, in which tokens are dropped")
+                    );
+                }
+            },
         }
         if let Some(encoder) = &mut recipe.encoder {
             // Not the published encoder's: what is known of that is not known of this.

@@ -4,6 +4,8 @@
 //! LLaVA's `tokenizer_image_token` does) or from ids prepared elsewhere, in either of the two ways
 //! in which the field marks images.
 
+use std::ops::Range;
+
 use super::{PromptPart, TextError, Tokenizer};
 
 /// What LLaVA writes in place of a whole image.
@@ -171,6 +173,17 @@ impl PromptTokens {
     /// The segments in order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// Positions of each image.
+    pub fn images(&self) -> Vec<Range<usize>> {
+        let mut end = 0;
+        let spans = self.segments.iter().filter_map(|segment| {
+            let start = end;
+            end += segment.len();
+            matches!(segment, Segment::Image { .. }).then_some(start..end)
+        });
+        spans.collect()
     }
 
     /// Number of images.

@@ -29,7 +29,7 @@ const ENCODER_TOLERANCE: f32 = 5e-5;
 /// Largest error of logits and projected features relative to their maximum.
 pub const RELATIVE_TOLERANCE: f32 = 1e-3;
 /// Positions of the KV cache in these tests.
-pub const CONTEXT: usize = 192;
+pub const CONTEXT: usize = 320;
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

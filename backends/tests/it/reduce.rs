@@ -6,17 +6,22 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use vlmbench_backends::Error;
 use vlmbench_backends::anyres::{EncodeTiles, Grids, Merge, Tiling};
 use vlmbench_backends::backend::{Features, LoadedModel, Precision};
 use vlmbench_backends::checkpoint::{CheckpointSource, SeededSource, recipe_from_folder};
 use vlmbench_backends::cost::Cost;
+use vlmbench_backends::nets::Past;
 use vlmbench_backends::onnx::{self, Target};
 use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::reduce::Reduce;
-use vlmbench_backends::weights::{Inventory, encoder_cost, projector_cost};
+use vlmbench_backends::text::PromptTokens;
+use vlmbench_backends::weights::{
+    Inventory, decoder_cost, encoder_cost, prefill_cost, projector_cost,
+};
 
 use super::parity::{
-    CANDLE, Engine, check_answer, check_projected, engines, fixture, load, pixels, project,
+    CANDLE, CONTEXT, Engine, check_answer, check_projected, engines, fixture, load, pixels, project,
 };
 
 /// The methods of the references, by the suffix of their files.
@@ -73,6 +78,118 @@ fn every_method_agrees_with_a_reference_of_it_on_every_engine() {
     }
 }
 
+/// What the references have FastV keep.
+fn fastv() -> Recipe {
+    reduced(json!({"fastv": {"after": 2, "tokens": 20}})).unwrap()
+}
+
+/// Every instruction set of the engine that can drop tokens in its decoder.
+fn candles() -> impl Iterator<Item = Engine> {
+    engines().into_iter().filter(Engine::is_candle)
+}
+
+#[test]
+fn tokens_dropped_inside_of_the_decoder_are_those_that_a_reference_masks() {
+    let recipe = fastv();
+    for engine in candles() {
+        let mut model = open(&recipe, engine);
+        // One after another on one model: with two images more is dropped, with none nothing is.
+        for (suffix, inputs) in [
+            ("_fastv", &["input"][..]),
+            ("_fastv_two", &["input", "input_second"]),
+            ("_fastv", &["input"]),
+        ] {
+            let file = |name: &str| file(&format!("{name}{suffix}"));
+            let what = |part: &str| format!("{suffix} {part} {engine:?}");
+            let seen: Vec<Features> = inputs.iter().map(|i| see(model.as_mut(), i)).collect();
+            assert_eq!(seen[0].tokens, 144);
+            check_answer(&recipe, model.as_mut(), seen, &file, &what);
+        }
+        let text = PromptTokens::from_input_ids(&[1, 9, 11, 12], None, &[]).unwrap();
+        let whole = open(&plain(), engine).prefill(&text, &[]).unwrap();
+        assert_eq!(model.prefill(&text, &[]).unwrap(), whole, "{engine:?}");
+    }
+}
+
+#[test]
+fn keeping_all_is_dropping_none() {
+    let all = reduced(json!({"fastv": {"after": 1, "tokens": 144}})).unwrap();
+    for engine in candles() {
+        let mut model = open(&all, engine);
+        let seen = see(model.as_mut(), "input");
+        let what = |part: &str| format!("{part} {engine:?}");
+        check_answer(&all, model.as_mut(), vec![seen], &file, &what);
+    }
+}
+
+#[test]
+fn a_context_is_full_when_its_positions_are_whatever_was_dropped() {
+    let recipe = fastv();
+    let mut model = open(&recipe, CANDLE);
+    let ids: Vec<i64> = [-200].into_iter().chain((0..40).map(|i| i % 9)).collect();
+    let prompt = PromptTokens::from_input_ids(&ids, None, &[144]).unwrap();
+    let seen = see(model.as_mut(), "input");
+    model.prefill(&prompt, &[seen]).unwrap();
+    for _ in 184..CONTEXT {
+        model.decode(3).unwrap();
+    }
+    let error = model.decode(3).unwrap_err();
+    assert!(matches!(error, Error::ContextOverflow { .. }), "{error}");
+    // Text alone fills every layer as far.
+    let ids: Vec<i64> = (0..CONTEXT as i64).map(|i| i % 9).collect();
+    let text = PromptTokens::from_input_ids(&ids, None, &[]).unwrap();
+    let whole = open(&plain(), CANDLE).prefill(&text, &[]).unwrap();
+    assert_eq!(model.prefill(&text, &[]).unwrap(), whole);
+}
+
+#[test]
+fn engines_that_run_a_decoder_as_a_whole_say_so() {
+    let recipe = fastv();
+    let inventory = Inventory::of(&recipe).unwrap();
+    let target = Target::default();
+    let error = onnx::parts::decoder(&recipe, &inventory, target).map(drop);
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("--backend candle"), "{error}");
+}
+
+#[test]
+fn what_is_dropped_is_saved_behind_the_layer_that_drops() {
+    let (whole, recipe) = (plain(), fastv());
+    let layers = |cost: &Cost| {
+        cost.stages
+            .iter()
+            .find(|s| s.name == "layers")
+            .unwrap()
+            .flops
+    };
+    let place = whole.place(48, 48);
+    let text = |tokens| {
+        prefill_cost(&whole, None, tokens, Precision::F32)
+            .unwrap()
+            .0
+    };
+    // 144 and 12 positions in two layers of four, 20 and 12 in the others.
+    let (got, _) = prefill_cost(&recipe, Some(&place), 12, Precision::F32).unwrap();
+    let reduce = got.stages.iter().find(|s| s.name == "reduce").unwrap();
+    assert_eq!((reduce.flops, reduce.params), (2 * 156 * 64, 0));
+    assert_eq!(2 * layers(&got), layers(&text(156)) + layers(&text(32)));
+    assert_eq!(got.params(), text(156).params());
+
+    let c = &recipe.decoder().unwrap().config;
+    let past = c.past(300, [144, 144]);
+    assert_eq!((past.at(1), past.at(2)), (300, 52));
+    let decode = |recipe: &Recipe, past: Past| {
+        layers(&decoder_cost(recipe, 1, past, Precision::F32).unwrap().0)
+    };
+    let both = decode(&whole, 300.into()) + decode(&whole, 52.into());
+    assert_eq!(2 * decode(&recipe, past), both);
+    // Keys and values of one head of 32.
+    assert_eq!(c.kv_elements(past), 2 * 32 * (2 * 300 + 2 * 52));
+    let whole = &whole.decoder().unwrap().config;
+    assert_eq!(whole.kv_elements(300.into()), 2 * 32 * 4 * 300);
+}
+
 #[test]
 fn inputs_encoded_at_once_are_reduced_each_by_itself() {
     for method in [json!({"prumerge": {"tokens": 10}}), json!({"m3": 9})] {
@@ -121,6 +238,18 @@ fn a_budget_that_cannot_be_kept_is_an_error_naming_it() {
             json!({"visionzip": {"dominant": 140, "contextual": 6}}),
             ["reduce.visionzip", "144 patches"],
         ),
+        (
+            json!({"fastv": {"after": 4, "tokens": 9}}),
+            ["reduce.fastv.after", "4 layers"],
+        ),
+        (
+            json!({"fastv": {"after": 0, "tokens": 9}}),
+            ["reduce.fastv.after", "at least 1"],
+        ),
+        (
+            json!({"fastv": {"after": 2, "tokens": 145}}),
+            ["reduce.fastv.tokens", "144 visual tokens"],
+        ),
     ] {
         let error = reduced(method).unwrap_err().to_string();
         assert!(wanted.iter().all(|text| error.contains(text)), "{error}");
@@ -164,7 +293,8 @@ fn a_model_that_a_method_does_not_fit_is_an_error_saying_what_does() {
         assert!(apply(&method, recipe).contains("`tiles`"));
     }
     let bare = recipe_from_folder(&fixture("clip/clip")).unwrap();
-    assert!(apply(&json!({"m3": 1}), bare).contains("projector"));
+    assert!(apply(&json!({"m3": 1}), bare.clone()).contains("projector"));
+    assert!(apply(&json!({"fastv": {"after": 1, "tokens": 1}}), bare).contains("decoder"));
 }
 
 #[test]

@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Value, json};
 use vlmbench_backends::backend::{Features, LoadedModel, Precision};
-use vlmbench_backends::checkpoint::SeededSource;
+use vlmbench_backends::checkpoint::{SeededSource, recipe_from_folder};
 use vlmbench_backends::image::Pixels;
 use vlmbench_backends::recipe::Recipe;
+use vlmbench_backends::reduce::Reduce;
 use vlmbench_backends::text::PromptTokens;
 use vlmbench_backends::trace::{Observer, OpEvent};
-use vlmbench_backends::weights::{decoder_cost, encoder_cost, projector_cost};
+use vlmbench_backends::weights::{decoder_cost, encoder_cost, prefill_cost, projector_cost};
 
-use crate::parity::{CANDLE, load, open, project};
+use crate::parity::{CANDLE, fixture, load, open, project};
 
 /// Where the image stands among the ids.
 const IMAGE: i64 = -200;
@@ -105,8 +107,20 @@ fn an_observed_run_equals_an_unobserved_one() {
 
 #[test]
 fn what_is_reported_is_what_was_counted_beforehand() {
-    for precision in [Precision::F32, Precision::Bf16, Precision::Q4KM] {
-        let (recipe, _) = fastvlm();
+    let reduced = |reduce: Value| {
+        let reduce: Reduce = serde_json::from_value(reduce).unwrap();
+        let recipe = recipe_from_folder(&fixture("reduce/llava")).unwrap();
+        reduce.apply(recipe).unwrap()
+    };
+    let recipes = [
+        fastvlm().0,
+        reduced(json!({"fastv": {"after": 1, "tokens": 7}})),
+        reduced(json!({"prumerge": {"tokens": 5}})),
+    ];
+    for (precision, recipe) in [Precision::F32, Precision::Bf16, Precision::Q4KM]
+        .into_iter()
+        .flat_map(|precision| recipes.clone().map(|recipe| (precision, recipe)))
+    {
         let mut model = load(&recipe, &SeededSource::new(3), precision, CANDLE);
         let watcher = Watcher::default();
         model.observe(Some(Box::new(watcher.clone()))).unwrap();
@@ -117,13 +131,14 @@ fn what_is_reported_is_what_was_counted_beforehand() {
         let place = recipe.place(side, side);
         let (encode, _) = encoder_cost(&recipe, recipe.resolution, 1, bytes).unwrap();
         let (project, _) = projector_cost(&recipe, &place, bytes).unwrap();
-        let (decode, _) = decoder_cost(&recipe, 1, tokens + 3, precision).unwrap();
+        let past = recipe.decoder().unwrap().config.past(tokens + 3, [tokens]);
+        let (decode, _) = decoder_cost(&recipe, 1, past, precision).unwrap();
         assert_eq!(seen[0].stages, counted(&encode));
         assert_eq!(seen[1].stages, counted(&project));
         assert_eq!(seen[3].stages, counted(&decode));
         // A prompt with an image is embedded in pieces that are put together,
         // which the cost of a plain prompt has not.
-        let (prefill, _) = decoder_cost(&recipe, tokens + 3, 0, precision).unwrap();
+        let (prefill, _) = prefill_cost(&recipe, Some(&place), 3, precision).unwrap();
         let (mut got, mut wanted) = (seen[2].stages.clone(), counted(&prefill));
         assert!(got.remove("embed").is_some() && wanted.remove("embed").is_some());
         assert_eq!(got, wanted);

@@ -153,7 +153,10 @@ fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usi
         let stage = |name| cost.stage(name).map_or_else(String::new, |s| giga(s.flops));
         table.push(vec![
             id,
-            count(cost.visual_tokens),
+            match cost.visual_tokens_kept {
+                Some(kept) => format!("{} ({kept})", count(cost.visual_tokens)),
+                None => count(cost.visual_tokens),
+            },
             count(cost.prompt_tokens),
             stage("encode"),
             stage("project"),

@@ -9,6 +9,7 @@ use vlmbench_backends::anyres::Tiling;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::image::ImagePolicy;
 use vlmbench_backends::recipe::{RecipeFile, Weights};
+use vlmbench_backends::reduce::Reduce;
 
 use super::{ConfigError, ConfigKind, Configs};
 
@@ -27,6 +28,9 @@ pub struct Grid {
     /// What becomes of images; empty: what each encoder's recipe says.
     #[serde(default)]
     pub images: Vec<ImageChoice>,
+    /// How visual tokens become fewer; empty: as each encoder's recipe says.
+    #[serde(default)]
+    pub reductions: Vec<Reduction>,
     /// Projector between them.
     #[serde(default = "mlp2x_gelu")]
     pub projector: String,
@@ -53,6 +57,17 @@ pub struct ImageChoice {
     pub tiles: Option<Tiling>,
 }
 
+/// A token reduction of a grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reduction {
+    /// Part of the names of its cells.
+    pub name: String,
+    /// How; all tokens are kept if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<Reduce>,
+}
+
 /// Cells that are left out: those that have all that is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +84,9 @@ pub struct Exclusion {
     /// Name of the image policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Name of the token reduction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<String>,
     /// Precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
@@ -89,6 +107,8 @@ pub struct Cell {
     pub decoder: Option<String>,
     /// Name of the image policy.
     pub image: Option<String>,
+    /// Name of the token reduction.
+    pub reduction: Option<String>,
 }
 
 /// What else tells the cases of a cell apart.
@@ -110,6 +130,7 @@ impl Cell {
         let parts = [
             Some(&self.encoder),
             self.image.as_ref(),
+            self.reduction.as_ref(),
             self.decoder.as_ref(),
         ];
         let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
@@ -129,6 +150,7 @@ impl Exclusion {
         fits(self.encoder.as_ref(), Some(&cell.encoder))
             && fits(self.decoder.as_ref(), cell.decoder.as_ref())
             && fits(self.image.as_ref(), cell.image.as_ref())
+            && fits(self.reduction.as_ref(), cell.reduction.as_ref())
             && fits(self.resolution.as_ref(), at.resolution.as_ref())
             && fits(self.precision.as_ref(), Some(&at.precision))
             && fits(self.backend.as_deref(), Some(at.backend))
@@ -164,46 +186,64 @@ impl Grid {
     /// # Errors
     /// Names that no recipe has, and recipes without what is taken of them.
     pub fn cells(&self, configs: &Configs) -> Result<Vec<(Cell, RecipeFile)>, ConfigError> {
-        let decoders: Vec<Option<&String>> = match self.decoders.as_slice() {
-            [] => vec![None],
-            some => some.iter().map(Some).collect(),
-        };
-        let images: Vec<Option<&ImageChoice>> = match self.images.as_slice() {
-            [] => vec![None],
-            some => some.iter().map(Some).collect(),
-        };
         let mut cells = Vec::new();
         for encoder in &self.encoders {
             let base = part(configs, encoder, "grid.encoders", |r| r.encoder.is_some())?;
-            for image in &images {
-                for decoder in &decoders {
-                    let mut recipe = base.clone();
-                    recipe.weights = Weights::Seeded(0);
-                    if let Some(choice) = image {
-                        recipe.image = choice.image.clone().or(recipe.image);
-                        recipe.tiles = choice.tiles.clone();
+            for image in each(&self.images) {
+                for reduction in each(&self.reductions) {
+                    for decoder in each(&self.decoders) {
+                        let cell = Cell {
+                            encoder: encoder.clone(),
+                            decoder: decoder.cloned(),
+                            image: image.map(|choice| choice.name.clone()),
+                            reduction: reduction.map(|choice| choice.name.clone()),
+                        };
+                        let mut recipe = self.recipe(&base, decoder, configs)?;
+                        if let Some(choice) = image {
+                            recipe.image = choice.image.clone().or(recipe.image);
+                            recipe.tiles = choice.tiles.clone();
+                        }
+                        if let Some(choice) = reduction {
+                            recipe.reduce = choice.reduce.clone();
+                        }
+                        recipe.about = format!("{}, a cell of a grid, seeded weights", cell.name());
+                        cells.push((cell, recipe));
                     }
-                    recipe.projector = None;
-                    (recipe.decoder, recipe.prompt) = (None, None);
-                    if let Some(name) = decoder {
-                        let other = part(configs, name, "grid.decoders", |r| r.decoder.is_some())?;
-                        recipe.projector = Some(self.projector.clone());
-                        recipe.decoder = other.decoder;
-                        recipe.decoder_args = other.decoder_args;
-                        recipe.prompt = other.prompt;
-                    }
-                    let cell = Cell {
-                        encoder: encoder.clone(),
-                        decoder: decoder.cloned(),
-                        image: image.map(|choice| choice.name.clone()),
-                    };
-                    recipe.about = format!("{}, a cell of a grid, seeded weights", cell.name());
-                    cells.push((cell, recipe));
                 }
             }
         }
         Ok(cells)
     }
+
+    /// An encoder's recipe with a decoder.
+    fn recipe(
+        &self,
+        base: &RecipeFile,
+        decoder: Option<&String>,
+        configs: &Configs,
+    ) -> Result<RecipeFile, ConfigError> {
+        let mut recipe = RecipeFile {
+            weights: Weights::Seeded(0),
+            projector: None,
+            decoder: None,
+            prompt: None,
+            ..base.clone()
+        };
+        if let Some(name) = decoder {
+            let other = part(configs, name, "grid.decoders", |r| r.decoder.is_some())?;
+            recipe.projector = Some(self.projector.clone());
+            recipe.decoder = other.decoder;
+            recipe.decoder_args = other.decoder_args;
+            recipe.prompt = other.prompt;
+        }
+        Ok(recipe)
+    }
+}
+
+/// Each of an axis, or once none if it is empty.
+fn each<T>(axis: &[T]) -> impl Iterator<Item = Option<&T>> {
+    let none = axis.is_empty().then_some(None);
+    none.into_iter().chain(axis.iter().map(Some))
 }
 
 /// A recipe that has what is taken of it.
@@ -253,6 +293,7 @@ mod tests {
             encoder: "fastvithd".into(),
             decoder: decoder.map(str::to_owned),
             image: None,
+            reduction: None,
         };
         assert!(grid.excludes(&cell(None), at(512, Precision::Bf16)));
         assert!(!grid.excludes(&cell(None), at(256, Precision::F32)));

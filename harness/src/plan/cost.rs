@@ -28,6 +28,9 @@ pub struct CaseCost {
     /// Visual tokens of one image, nominal for a suite on a model that tiles
     /// images; `None` without an encoder.
     pub visual_tokens: Option<usize>,
+    /// Those of them that the later layers of the decoder see, where it drops some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visual_tokens_kept: Option<usize>,
     /// Text tokens of the prompt; nominal for a suite, `None` without a
     /// decoder.
     pub prompt_tokens: Option<usize>,
@@ -42,8 +45,8 @@ pub struct CaseCost {
     pub weight_bytes: u64,
     /// Largest input plus output of one operation, bytes.
     pub activation_peak_bytes: u64,
-    /// Bytes of the KV cache: `2 * layers * kv_heads * head_dim * context`
-    /// scalars.
+    /// Bytes of the KV cache: `2 * kv_heads * head_dim` scalars for every position
+    /// that a layer holds, which is `context`, less the tokens that were dropped before it.
     pub kv_cache_bytes: u64,
 }
 
@@ -124,32 +127,37 @@ impl CaseCost {
             let held = cost.params() * bytes as u64;
             add("project", Some(("projector", held)), cost);
         }
+        let mut kept = None;
         let mut positions = 0;
         let mut kv_cache_bytes = 0;
         if let Some(decoder) = &recipe.decoder {
+            let c = &decoder.config;
+            let images: Vec<usize> = visual.into_iter().collect();
+            let past = |positions| c.past(positions, images.iter().copied());
             let prompt = visual.unwrap_or(0) + text;
             let image = visual.is_some().then_some(&place);
             let (cost, specs) = prefill_cost(recipe, image, text, precision)?;
-            let mix = BlockMix::of(precision, &decoder.config);
+            let mix = BlockMix::of(precision, c);
             let held = specs.iter().map(|spec| {
                 let blocks = mix.as_ref().and_then(|mix| mix.bytes(spec));
                 blocks.unwrap_or((spec.elements() * bytes) as u64)
             });
             add("prefill", Some(("decoder", held.sum())), cost);
-            let (cost, _) = decoder_cost(recipe, 1, prompt, precision)?;
+            let (cost, _) = decoder_cost(recipe, 1, past(prompt), precision)?;
             add("decode", None, cost);
+            let dropped = past(prompt).dropped;
+            kept = visual.filter(|_| dropped > 0).map(|all| all - dropped);
             positions = match workload {
                 Workload::Quality(quality) => quality.context,
                 _ => prompt + context.unwrap_or(0),
             };
-            let c = &decoder.config;
-            let scalars = 2 * c.layers * c.kv_heads * c.head_dim * positions;
-            kv_cache_bytes = (scalars * bytes) as u64;
+            kv_cache_bytes = (c.kv_elements(past(positions)) * bytes) as u64;
         }
         let weight_bytes = params.iter().map(|p| p.bytes).sum();
         let peaks = stages.iter().map(|s| s.activation_peak_bytes);
         Ok(CaseCost {
             visual_tokens: visual,
+            visual_tokens_kept: kept,
             prompt_tokens: recipe.decoder.is_some().then_some(text),
             context: positions,
             weight_bytes,

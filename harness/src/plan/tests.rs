@@ -317,3 +317,55 @@ fn the_full_size_networks_cost_what_torch_counts() {
     let series: Vec<&str> = plan.published.iter().map(|s| s.id.as_str()).collect();
     assert_eq!(series, ["avg5-vicuna-7b", "avg5-qwen2-0.5b"]);
 }
+
+/// Prompts of 32 text tokens, a context of 3 more.
+#[test]
+fn fewer_visual_tokens_are_planned_with_what_they_cost() {
+    let cost = |model: &str| {
+        let plan = plan(&format!(
+            "{{about: x, models: [{{model: {model}}}], latency: {{prompt_tokens: 32, decode_tokens: 4}}}}"
+        ));
+        plan.cases[0].ready().unwrap().cost.clone()
+    };
+    let whole = cost("clip-vit-l-14-336-vicuna-7b");
+    let scalars = |held: usize| (2 * 4096 * held * 4) as u64;
+    assert_eq!(whole.visual_tokens, Some(576));
+    assert_eq!(whole.kv_cache_bytes, scalars(32 * (576 + 35)));
+    for (model, visual) in [
+        ("llava-1.5-m3-9", 9),
+        ("llava-1.5-m3-36", 36),
+        ("llava-1.5-m3-144", 144),
+        ("llava-1.5-prumerge-40", 40),
+        ("llava-1.5-prumerge-plus-145", 145),
+        ("llava-1.5-visionzip-64", 64),
+        ("llava-1.5-visionzip-192", 192),
+    ] {
+        let cost = cost(model);
+        assert_eq!(
+            (cost.visual_tokens, cost.visual_tokens_kept),
+            (Some(visual), None)
+        );
+        assert_eq!(cost.kv_cache_bytes, scalars(32 * (visual + 35)), "{model}");
+        assert!(cost.total_params() >= whole.total_params(), "{model}");
+    }
+    for (model, kept) in [("llava-1.5-fastv-64", 64), ("llava-1.5-fastv-192", 192)] {
+        let cost = cost(model);
+        assert_eq!(
+            (cost.visual_tokens, cost.visual_tokens_kept),
+            (Some(576), Some(kept))
+        );
+        assert_eq!(cost.context, whole.context, "{model}");
+        let held = 2 * (576 + 35) + 30 * (kept + 35);
+        assert_eq!(cost.kv_cache_bytes, scalars(held), "{model}");
+        assert_eq!(cost.total_params(), whole.total_params(), "{model}");
+        let part = |name| {
+            let of = |cost: &super::cost::CaseCost| cost.stage(name).unwrap().flops as f64;
+            of(&cost) / of(&whole)
+        };
+        assert!(
+            part("prefill") < (held as f64 / (32.0 * 611.0)) * 1.05,
+            "{model}"
+        );
+        assert!(part("decode") < 1.0 && part("encode") == 1.0, "{model}");
+    }
+}

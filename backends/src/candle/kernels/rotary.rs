@@ -29,9 +29,9 @@ impl RotaryTable {
         }
     }
 
-    /// Rotates query and key heads of packed rows `(tokens, packed)` whose
-    /// first row is position `past`; values are copied.
-    pub fn rotate<T: Element>(&self, qkv: &[T], heads: Heads, past: usize) -> Vec<T> {
+    /// Rotates query and key heads of packed rows `(tokens, packed)` by the position
+    /// of each; values are copied.
+    pub fn rotate<T: Element>(&self, qkv: &[T], heads: Heads, positions: &[usize]) -> Vec<T> {
         let packed = heads.packed();
         let rows = rows_per_task(qkv.len() / packed);
         produce(qkv.len(), |out| {
@@ -41,7 +41,7 @@ impl RotaryTable {
                     dispatch(Rotate {
                         table: self,
                         heads,
-                        position: past + task * rows,
+                        positions: &positions[task * rows..],
                         x,
                         // SAFETY: tasks write disjoint rows.
                         dst: unsafe { out.slice(task * rows * packed, x.len()) },
@@ -54,8 +54,8 @@ impl RotaryTable {
 struct Rotate<'a, T> {
     table: &'a RotaryTable,
     heads: Heads,
-    /// Of the first row.
-    position: usize,
+    /// Of the rows.
+    positions: &'a [usize],
     x: &'a [T],
     dst: &'a mut [T],
 }
@@ -69,8 +69,9 @@ impl<T: Element> Kernel for Rotate<'_, T> {
         let (half, packed, dim) = (table.half, heads.packed(), heads.head_dim);
         let rotated = (heads.heads + heads.kv_heads) * dim;
         let rows = self.x.chunks_exact(packed);
-        for (n, (x, dst)) in rows.zip(self.dst.chunks_exact_mut(packed)).enumerate() {
-            let row = (self.position + n) * half;
+        let rows = rows.zip(self.dst.chunks_exact_mut(packed));
+        for ((x, dst), position) in rows.zip(self.positions) {
+            let row = position * half;
             let cos = &table.cos[row..row + half];
             let sin = &table.sin[row..row + half];
             let pairs = x[..rotated].chunks_exact(dim);
@@ -101,10 +102,11 @@ mod tests {
     use super::super::test_numbers::{numbers, stored};
     use super::*;
 
-    fn check<T: Element>(tokens: usize, heads: Heads, past: usize, tolerance: f64) {
+    fn check<T: Element>(positions: &[usize], heads: Heads, tolerance: f64) {
+        let tokens = positions.len();
         let (packed, dim) = (heads.packed(), heads.head_dim);
         let x = stored::<T>(&numbers(tokens * packed, 1));
-        let y = RotaryTable::new(1e4, dim, past + tokens).rotate(&x, heads, past);
+        let y = RotaryTable::new(1e4, dim, 30).rotate(&x, heads, positions);
         assert_eq!(y.len(), x.len());
         let rotated = (heads.heads + heads.kv_heads) * dim;
         for (at, got) in y.iter().enumerate() {
@@ -114,7 +116,7 @@ mod tests {
                 value(at)
             } else {
                 let exponent = -2.0 * (i % (dim / 2)) as f64 / dim as f64;
-                let angle = (past + at / packed) as f64 * 1e4f64.powf(exponent);
+                let angle = positions[at / packed] as f64 * 1e4f64.powf(exponent);
                 if i < dim / 2 {
                     value(at) * angle.cos() - value(at + dim / 2) * angle.sin()
                 } else {
@@ -135,9 +137,9 @@ mod tests {
                     kv_heads: 1,
                     head_dim,
                 };
-                check::<f32>(9, heads, 0, 1e-5);
-                check::<f32>(3, heads, 20, 1e-5);
-                check::<bf16>(3, heads, 20, 4e-3);
+                check::<f32>(&[0, 1, 2, 3, 4, 5, 6, 7, 8], heads, 1e-5);
+                check::<f32>(&[3, 4, 17, 29], heads, 1e-5);
+                check::<bf16>(&[20, 21, 25], heads, 4e-3);
             }
         });
     }

@@ -113,6 +113,7 @@ pub(super) fn read(c: &Context, node: &Node, kind: Kind) -> Result<Decoder, Chec
         tied: tied(c, node)?,
         qkv_bias: kind == Kind::Qwen2,
         max_positions: number("max_position_embeddings", defaults.max_positions)?,
+        fastv: None,
     };
     Ok(Decoder {
         label: label(&config, defaults.label),

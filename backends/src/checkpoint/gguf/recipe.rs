@@ -130,6 +130,7 @@ pub(super) fn decoder(file: &GgufFile) -> Result<Decoder, CheckpointError> {
         tied: file.tensor("output.weight").is_none(),
         qkv_bias,
         max_positions: needed("context_length")?,
+        fastv: None,
     };
     Ok(Decoder {
         label: decoder_label(&config, label),
