@@ -1,7 +1,7 @@
 //! GGUF files of llama.cpp: decoders, most of them in blocks
 //! ([`crate::blocks`]).
 //!
-//! [`file`] reads the container, [`recipe`] its metadata, and [`source`] plans
+//! [`mod@file`] reads the container, [`recipe`] its metadata, and [`source`] plans
 //! every canonical parameter of a decoder from its tensors, as strictly as from
 //! any other checkpoint. A vision-language model takes its other parts from a
 //! checkpoint folder.

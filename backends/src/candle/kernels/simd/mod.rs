@@ -341,6 +341,10 @@ pub trait Vector: Copy {
     /// The larger of each lane, `b` where either is NaN.
     fn max(self, b: Self) -> Self;
 
+    /// Lanes of `yes` where `self < b`, of `no` elsewhere and where either is
+    /// NaN.
+    fn less(self, b: Self, yes: Self, no: Self) -> Self;
+
     /// `self * b + c`, fused where that is one instruction.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
@@ -473,6 +477,11 @@ mod tests {
             check("max with NaN", nan.max(b), &|_, b| b);
             assert!(a.min(nan).lanes().iter().all(|v| v.is_nan()));
             assert!(a.max(nan).lanes().iter().all(|v| v.is_nan()));
+            let (yes, no) = (S::Vector::splat(1.0), S::Vector::splat(2.0));
+            check("less", a.less(b, yes, no), &|a, b| {
+                if a < b { 1.0 } else { 2.0 }
+            });
+            check("less than NaN", a.less(nan, yes, no), &|_, _| 2.0);
             check("mul_add", a.mul_add(b, b), &|a, b| fma::<S>(a, b, b));
             check("round", a.round(), &|a, _| a.round_ties_even());
             check("scale", b.scale(a.round()), &|a, b| {

@@ -137,6 +137,11 @@ impl Vector for [f32; LANES] {
     }
 
     #[inline(always)]
+    fn less(self, b: Self, yes: Self, no: Self) -> Self {
+        each(|i| if self[i] < b[i] { yes[i] } else { no[i] })
+    }
+
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         each(|i| fma::<Portable>(self[i], b[i], c[i]))
     }

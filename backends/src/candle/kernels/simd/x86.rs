@@ -307,6 +307,12 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    fn less(self, b: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self, b), no, yes) }
+    }
+
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: see above.
         unsafe { _mm512_fmadd_ps(self, b, c) }
@@ -441,6 +447,11 @@ impl Vector for Rounding {
     unsafe fn write_f16(self, to: *mut f16) {
         // SAFETY: the caller's.
         unsafe { self.0.write_f16(to) }
+    }
+
+    #[inline(always)]
+    fn less(self, b: Self, yes: Self, no: Self) -> Self {
+        Rounding(self.0.less(b.0, yes.0, no.0))
     }
 
     #[inline(always)]
@@ -583,6 +594,19 @@ impl Vector for Pair {
             _mm_storeu_si128(to.cast(), narrow(self.0));
             _mm_storeu_si128(to.add(8).cast(), narrow(self.1));
         }
+    }
+
+    #[inline(always)]
+    fn less(self, b: Self, yes: Self, no: Self) -> Self {
+        #[inline(always)]
+        fn half(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+        }
+        Pair(
+            half(self.0, b.0, yes.0, no.0),
+            half(self.1, b.1, yes.1, no.1),
+        )
     }
 
     #[inline(always)]
