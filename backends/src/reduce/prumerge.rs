@@ -82,8 +82,7 @@ impl Prumerge {
     /// Patches chosen, in the order of their tokens.
     fn chosen(&self, attention: &[f32]) -> Vec<usize> {
         let mut chosen = top(attention, self.pruned);
-        if self.spaced > 0 {
-            let step = attention.len() / self.spaced;
+        if let Some(step) = attention.len().checked_div(self.spaced) {
             chosen.extend((step / 2..).step_by(step).take(self.spaced));
         }
         chosen

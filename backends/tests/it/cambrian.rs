@@ -20,7 +20,7 @@ use super::parity::{
 const TOWERS: [&str; 4] = ["siglip", "clip", "dinov2", "convnext"];
 
 /// The recipe of the fixture: its encoders' own configurations in one.
-fn recipe() -> Recipe {
+pub fn recipe() -> Recipe {
     let grids = [(4, false), (4, false), (4, false), (8, true)];
     let mut towers = Vec::new();
     let mut inputs = Vec::new();

@@ -20,6 +20,7 @@ use vlmbench_backends::weights::{
     Inventory, decoder_cost, encoder_cost, prefill_cost, projector_cost,
 };
 
+use super::cambrian;
 use super::parity::{
     CANDLE, CONTEXT, Engine, check_answer, check_projected, engines, fixture, load, pixels, project,
 };
@@ -292,6 +293,10 @@ fn a_model_that_a_method_does_not_fit_is_an_error_saying_what_does() {
         };
         assert!(apply(&method, recipe).contains("`tiles`"));
     }
+    // An aggregator and its samplers know where every token is.
+    assert!(apply(&json!({"m3": 36}), cambrian::recipe()).contains("not `sva`"));
+    let fastv = json!({"fastv": {"after": 1, "tokens": 1}});
+    assert!(apply(&fastv, cambrian::recipe()).contains("not several `towers`"));
     let bare = recipe_from_folder(&fixture("clip/clip")).unwrap();
     assert!(apply(&json!({"m3": 1}), bare.clone()).contains("projector"));
     assert!(apply(&json!({"fastv": {"after": 1, "tokens": 1}}), bare).contains("decoder"));

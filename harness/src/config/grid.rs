@@ -204,7 +204,7 @@ impl Grid {
                             recipe.tiles = choice.tiles.clone();
                         }
                         if let Some(choice) = reduction {
-                            recipe.reduce = choice.reduce.clone();
+                            recipe.reduce = choice.reduce;
                         }
                         recipe.about = format!("{}, a cell of a grid, seeded weights", cell.name());
                         cells.push((cell, recipe));
