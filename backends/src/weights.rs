@@ -157,21 +157,19 @@ impl Inventory {
     /// Collects the inventory by walking the recipe's networks without weights.
     pub fn of(recipe: &Recipe) -> Result<Inventory> {
         let mut parts = Vec::new();
+        let side = recipe.resolution as u32;
+        let whole = recipe.place(side, side);
         if recipe.encoder.is_some() {
             let (_, params) = encoder_cost(recipe, recipe.resolution, 1, 4)?;
             parts.push((Part::Vision, params));
         }
         if recipe.projector.is_some() {
-            let side = recipe.resolution as u32;
-            parts.push((
-                Part::Projector,
-                projector_cost(recipe, &recipe.place(side, side), 4)?.1,
-            ));
+            let (_, params) = projector_cost(recipe, &whole, 4)?;
+            parts.push((Part::Projector, params));
         }
         if recipe.decoder.is_some() {
-            let side = recipe.resolution as u32;
-            let place = recipe.encoder.is_some().then(|| recipe.place(side, side));
-            let (_, params) = prefill_cost(recipe, place.as_ref(), 1, Precision::F32)?;
+            let place = recipe.encoder.is_some().then_some(&whole);
+            let (_, params) = prefill_cost(recipe, place, 1, Precision::F32)?;
             parts.push((Part::Decoder, params));
         }
         Ok(Inventory { parts })

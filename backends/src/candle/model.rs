@@ -268,14 +268,13 @@ impl LoadedModel for CandleModel {
                 let (inputs, tokens, dim) = y.dims3()?;
                 projected.push(y.reshape((1, inputs * tokens, dim))?);
             }
-            match (projected.as_slice(), &mix) {
-                ([only], None) => Ok(only.clone()),
-                (all, None) => ops.concat_tokens(all),
-                ([only], Some(mix)) => projector::arrange(&mut ops, c, only, mix),
-                (all, Some(mix)) => {
-                    let x = ops.concat_tokens(all)?;
-                    projector::arrange(&mut ops, c, &x, mix)
-                }
+            let x = match projected.as_slice() {
+                [only] => only.clone(),
+                several => ops.concat_tokens(several)?,
+            };
+            match &mix {
+                None => Ok(x),
+                Some(mix) => projector::arrange(&mut ops, c, &x, mix),
             }
         })?;
         self.features(vec![y], None)

@@ -12,6 +12,7 @@ use vlmbench_backends::backend::{Precision, Settings};
 use vlmbench_reports::claims::ClaimFigure;
 
 use super::ConfigError;
+use super::claims::{Claim, ClaimFile};
 use super::grid::Grid;
 
 /// An experiment as written in YAML.
@@ -59,65 +60,6 @@ pub struct ModelEntry {
     /// Input sides in pixels; empty: the recipe's own.
     #[serde(default)]
     pub resolutions: Vec<usize>,
-}
-
-/// One side of a claim as written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClaimModel {
-    /// A name under `configs/models/`, a checkpoint folder, or a hub id.
-    pub model: String,
-    /// Input side in pixels; the recipe's own by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolution: Option<usize>,
-    /// Published milliseconds of the encoder.
-    pub encode_ms: f64,
-    /// Published milliseconds of prefill; none if the claim is about the encoder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefill_ms: Option<f64>,
-}
-
-/// A claim as written.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClaimFile {
-    /// Its name, such as `85x`; names its cases.
-    pub claim: String,
-    /// What is said of what.
-    pub about: String,
-    /// What it is about.
-    pub figure: ClaimFigure,
-    /// What is said to be slower.
-    pub baseline: ClaimModel,
-    /// What is said to be faster.
-    pub contender: ClaimModel,
-    /// Where the published times are from.
-    pub source: String,
-    /// Precision of both; the experiment's first by default.
-    pub precision: Option<Precision>,
-    /// The latency workload, in place of the experiment's.
-    pub latency: Option<LatencyFile>,
-}
-
-/// A resolved claim.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Claim {
-    /// Its name.
-    pub claim: String,
-    /// What is said of what.
-    pub about: String,
-    /// What it is about.
-    pub figure: ClaimFigure,
-    /// What is said to be slower.
-    pub baseline: ClaimModel,
-    /// What is said to be faster.
-    pub contender: ClaimModel,
-    /// Where the published times are from.
-    pub source: String,
-    /// Precision of both.
-    pub precision: Precision,
-    /// The latency workload.
-    pub latency: Latency,
 }
 
 /// The latency workload as written; absent keys take the defaults of
@@ -383,21 +325,8 @@ impl Experiment {
             published: file.published,
         };
         for claim in file.claims {
-            experiment.claims.push(Claim {
-                claim: claim.claim,
-                about: claim.about,
-                figure: claim.figure,
-                baseline: claim.baseline,
-                contender: claim.contender,
-                source: claim.source,
-                precision: (claim.precision)
-                    .or(experiment.precisions.first().copied())
-                    .unwrap_or_default(),
-                latency: match claim.latency {
-                    Some(file) => Latency::from_file(file),
-                    None => experiment.latency.clone().unwrap_or_default(),
-                },
-            });
+            let resolved = claim.resolve(&experiment);
+            experiment.claims.push(resolved);
         }
         // What is named for claims alone is not measured of the models, too.
         if experiment.models.is_empty() && experiment.grid.is_none() {

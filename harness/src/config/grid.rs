@@ -241,7 +241,7 @@ impl Grid {
 }
 
 /// Each of an axis, or once none if it is empty.
-fn each<T>(axis: &[T]) -> impl Iterator<Item = Option<&T>> {
+pub(crate) fn each<T>(axis: &[T]) -> impl Iterator<Item = Option<&T>> {
     let none = axis.is_empty().then_some(None);
     none.into_iter().chain(axis.iter().map(Some))
 }

@@ -6,6 +6,7 @@
 //! experiment its meaning. The shapes of recipes,
 //! suites and published tables belong to the crates that use them.
 
+pub mod claims;
 pub mod embedded;
 pub mod experiment;
 pub mod grid;

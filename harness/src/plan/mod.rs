@@ -24,7 +24,7 @@ use vlmbench_reports::published::{Published, Series};
 use vlmbench_suites::{Suite, SuiteSpec};
 
 use crate::config::experiment::ModelEntry;
-use crate::config::grid::{Cell, Setting};
+use crate::config::grid::{Cell, Setting, each};
 use crate::config::{ConfigError, ConfigKind, Configs, Experiment, nearest};
 use crate::data_ref::DataRef;
 use crate::error::{Failure, chain};
@@ -197,7 +197,7 @@ fn claimed(
 /// A workload asked for, with what it needs.
 pub(crate) enum Asked<'a> {
     Latency(&'a crate::config::experiment::Latency),
-    Claim(&'a crate::config::experiment::Claim),
+    Claim(&'a crate::config::claims::Claim),
     Suite {
         suite: &'a SuiteSelection,
         blind: bool,
@@ -313,11 +313,8 @@ fn models(
     for (cell, file) in grid.cells(sources.configs)? {
         let name = cell.name();
         let recipe = Recipe::from_file(&name, &file).map_err(|e| chain(&e));
-        let asked: Vec<Option<usize>> = match grid.resolutions.as_slice() {
-            [] => vec![None],
-            sides => sides.iter().copied().map(Some).collect(),
-        };
-        let variants = asked.into_iter().map(|resolution| Variant {
+        let asked = each(&grid.resolutions).map(Option::<&usize>::copied);
+        let variants = asked.map(|resolution| Variant {
             cell: Some(cell.clone()),
             ..match &recipe {
                 Ok(recipe) => variant(recipe, resolution),
@@ -364,21 +361,18 @@ fn variants_of(
     definitions: &mut Definitions,
     observe: &mut dyn FnMut(Download<'_>),
 ) -> Result<Vec<Variant>, Failure> {
-    let asked: Vec<Option<usize>> = match entry.resolutions.as_slice() {
-        [] => vec![None],
-        sides => sides.iter().copied().map(Some).collect(),
-    };
+    let asked = each(&entry.resolutions).map(Option::<&usize>::copied);
     match model_ref::resolve(&entry.model, sources.configs, sources.hub, observe) {
         Ok(found) => {
             definitions
                 .models
                 .insert(entry.model.clone(), found.definition);
-            let variants = asked.into_iter().map(|side| variant(&found.recipe, side));
+            let variants = asked.map(|side| variant(&found.recipe, side));
             Ok(variants.collect())
         }
         Err(failure) if model_ref::is_misspelt(&failure) => Err(failure),
         Err(failure) => {
-            let variants = asked.into_iter().map(|side| broken(side, chain(&failure)));
+            let variants = asked.map(|side| broken(side, chain(&failure)));
             Ok(variants.collect())
         }
     }
