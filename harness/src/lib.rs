@@ -3,13 +3,14 @@
 //! This is the only crate that prints, reads flags, the environment and the
 //! clock, and the only one that knows the other three; it translates between
 //! them. [`config`] reads what people write, [`plan`] expands it into cases
-//! without loading anything, [`cmd`] holds one file per subcommand.
+//! without loading anything, [`estimate`] says how long they will take, [`cmd`] holds one file per subcommand.
 
 pub mod cmd;
 pub mod config;
 pub mod context;
 pub mod data_ref;
 pub mod error;
+pub mod estimate;
 pub mod machine;
 pub mod measure;
 pub mod model_ref;

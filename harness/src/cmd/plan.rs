@@ -1,5 +1,6 @@
-//! `vlmbench plan EXPERIMENT`: the cases with their costs, before anything
-//! runs. Nothing is fetched or loaded.
+//! `vlmbench plan EXPERIMENT`: the cases with their costs and how long they will
+//! take here, before any of them runs. Nothing is fetched; what is loaded are
+//! the estimate's small probes.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,9 @@ use crate::config::experiment::ExperimentFile;
 use crate::config::{ConfigKind, Experiment, Overrides};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
+use crate::estimate::{CaseTime, EngineRates, Estimates, Fitted, Kind, Rates};
 use crate::machine;
+use crate::measure::clock::Monotonic;
 use crate::measure::memory;
 use crate::plan::{Case, CaseState, Plan, Sources, Workload};
 
@@ -23,6 +26,9 @@ pub struct Args {
     /// What of it
     #[command(flatten)]
     pub selection: Selection,
+    /// Only count: do not run the probes, a few seconds for each engine and precision, that times are estimated from
+    #[arg(long)]
+    pub no_estimate: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -87,17 +93,51 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     };
     let plan = Plan::build(&experiment, &sources, &mut |_| {})?;
     let available = machine::report().usable_memory_bytes();
+    let estimates = match args.no_estimate {
+        true => None,
+        false => Some(estimates(&experiment, &plan, ctx)?),
+    };
     match args.format {
-        Format::Text => ctx.print(&text(&experiment, &plan, available, ctx.terminal.width))?,
-        Format::Json => ctx.print_json(&json!({
-            "experiment": plan.manifest_experiment(&experiment)?,
-            "cases": plan.cases.iter().map(case_json).collect::<Vec<_>>(),
-        }))?,
+        Format::Text => {
+            let width = ctx.terminal.width;
+            let estimates = estimates.as_ref();
+            ctx.print(&text(&experiment, &plan, estimates, available, width))?
+        }
+        Format::Json => {
+            let time = |index: usize| estimates.as_ref().and_then(|e| e.cases[index]);
+            let cases = plan.cases.iter().enumerate();
+            let cases: Vec<Value> = cases.map(|(i, case)| case_json(case, time(i))).collect();
+            ctx.print_json(&json!({
+                "experiment": plan.manifest_experiment(&experiment)?,
+                "cases": cases,
+                "rates": estimates.as_ref().map(|e| &e.engines),
+                "seconds": estimates.as_ref().map(|e| e.seconds().0),
+            }))?
+        }
     }
     Ok(Outcome::Done)
 }
 
-fn case_json(case: &Case) -> Value {
+/// Runs the probes, with a word about what takes a moment.
+fn estimates(experiment: &Experiment, plan: &Plan, ctx: &Context) -> Result<Estimates, Failure> {
+    machine::use_threads(experiment.threads);
+    let bar = ctx.terminal.spinner("".into());
+    let mut say = |engine: &EngineRates| {
+        bar.set_message(format!("probing {}", engine_name(engine)));
+    };
+    let engines = EngineRates::measure(plan, &Monotonic::start(), &mut say);
+    bar.finish_and_clear();
+    Estimates::of(plan, engines, &ctx.hub.cache_only())
+}
+
+fn engine_name(engine: &EngineRates) -> String {
+    format!(
+        "{} on {} in {}",
+        engine.backend, engine.device, engine.precision
+    )
+}
+
+fn case_json(case: &Case, time: Option<CaseTime>) -> Value {
     let (state, cost) = match &case.state {
         CaseState::Ready(ready) => ("ready", Some(&ready.cost)),
         CaseState::Failed { .. } => ("failed", None),
@@ -120,12 +160,20 @@ fn case_json(case: &Case) -> Value {
         "reason": case.reason(),
         "cost": cost,
         "memory_bytes": cost.map(|c| c.memory_bytes()),
+        "time": time,
+        "seconds": time.map(|t| t.seconds()),
     })
 }
 
-fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usize) -> String {
+fn text(
+    experiment: &Experiment,
+    plan: &Plan,
+    estimates: Option<&Estimates>,
+    available: Option<u64>,
+    width: usize,
+) -> String {
     let right = |title: &str, rank| column(title, Align::Right, rank);
-    let mut table = Table::new(vec![
+    let mut columns = vec![
         column("case", Align::Left, 0),
         right("visual", 3),
         right("text", 6),
@@ -135,9 +183,13 @@ fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usi
         right("decode GFLOP", 5),
         right("params M", 4),
         right("memory GB", 1),
-    ]);
+    ];
+    if estimates.is_some() {
+        columns.extend([right("TTFT ms", 1), right("time", 0)]);
+    }
+    let mut table = Table::new(columns);
     let mut problems = String::new();
-    for case in &plan.cases {
+    for (index, case) in plan.cases.iter().enumerate() {
         let id = case.id.to_string();
         let Some(ready) = case.ready() else {
             let what = match case.state {
@@ -151,7 +203,7 @@ fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usi
         let cost = &ready.cost;
         let count = |n: Option<usize>| n.map_or_else(String::new, |n| n.to_string());
         let stage = |name| cost.stage(name).map_or_else(String::new, |s| giga(s.flops));
-        table.push(vec![
+        let mut row = vec![
             id,
             match cost.visual_tokens_kept {
                 Some(kept) => format!("{} ({kept})", count(cost.visual_tokens)),
@@ -164,7 +216,14 @@ fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usi
             stage("decode"),
             format!("{:.1}", cost.total_params() as f64 / 1e6),
             format!("{:.2}", cost.memory_bytes() as f64 / 1e9),
-        ]);
+        ];
+        if let Some(estimates) = estimates {
+            let time = estimates.cases[index];
+            let ttft = time.and_then(|t| t.ttft_paper_seconds);
+            row.push(ttft.map_or_else(String::new, |s| format!("{:.0}", s * 1e3)));
+            row.push(time.map_or_else(|| "?".into(), case_time));
+        }
+        table.push(row);
     }
     let mut text = format!(
         "{}: {}\n{} cases, {} threads\n\n",
@@ -184,11 +243,74 @@ fn text(experiment: &Experiment, plan: &Plan, available: Option<u64>, width: usi
             problems.push_str(&format!("will not fit: {}: {why}\n", ids.join(" beside ")));
         }
     }
+    if let Some(estimates) = estimates {
+        text.push('\n');
+        text.push_str(&time_text(estimates));
+    }
     if !problems.is_empty() {
         text.push('\n');
         text.push_str(&problems);
     }
     text
+}
+
+/// A case's time; of a suite that is not here, a sample's.
+fn case_time(time: CaseTime) -> String {
+    match time.requests {
+        Some(_) => duration(time.seconds()),
+        None => format!("{:.2} s a sample", time.request_seconds),
+    }
+}
+
+/// The sum, and the rates it was made with.
+fn time_text(estimates: &Estimates) -> String {
+    let (seconds, loading) = estimates.seconds();
+    let mut text = format!(
+        "about {}, {} of it to load weights",
+        duration(seconds),
+        duration(loading)
+    );
+    let uncounted = estimates.cases.iter().flatten();
+    let uncounted = uncounted.filter(|time| time.requests.is_none()).count();
+    if uncounted > 0 {
+        text.push_str(&format!(
+            ", and the samples of {uncounted} cases whose data are not here"
+        ));
+    }
+    text.push_str(";\nlatency cases stop earlier where their median is known earlier\n");
+    for engine in &estimates.engines {
+        let name = engine_name(engine);
+        match (&engine.fitted, &engine.problem) {
+            (Some(fitted), _) => text.push_str(&format!("{name}: {}\n", rates(fitted))),
+            (None, Some(problem)) => text.push_str(&format!("{name}: no estimate: {problem}\n")),
+            (None, None) => {}
+        }
+    }
+    text
+}
+
+/// Rates as people say them.
+fn rates(fitted: &Fitted) -> String {
+    let rate = |(kind, rates): (&Kind, &Rates)| {
+        let per_second =
+            |seconds: f64, unit| (seconds > 0.0).then(|| format!("{:.0} {unit}", 1e-9 / seconds));
+        let flops = per_second(rates.seconds_per_flop, "GFLOP/s");
+        let bytes = per_second(rates.seconds_per_byte, "GB/s");
+        let both: Vec<String> = flops.into_iter().chain(bytes).collect();
+        format!("{} {}", kind.label(), both.join(" and "))
+    };
+    let all: Vec<String> = fitted.rates.iter().map(rate).collect();
+    all.join(", ")
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
 }
 
 /// FLOPs in units of 10^9.

@@ -97,6 +97,13 @@ pub struct ImageSize {
     pub height: u32,
 }
 
+impl ImageSize {
+    /// Number of pixels.
+    pub fn pixels(&self) -> f64 {
+        f64::from(self.width) * f64::from(self.height)
+    }
+}
+
 impl std::fmt::Display for ImageSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}", self.width, self.height)

@@ -10,7 +10,7 @@ mod case;
 mod cost;
 
 pub use case::{Case, CaseId, CaseState, QualityCase, Ready, SuiteSelection, Workload};
-pub use cost::{CaseCost, PartParams, StageFigures};
+pub use cost::{CaseCost, NOMINAL_IMAGE, NOMINAL_QUESTION_TOKENS, PartParams, StageFigures};
 
 use std::collections::{BTreeMap, BTreeSet};
 

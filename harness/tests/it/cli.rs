@@ -191,7 +191,7 @@ fn doctor_says_what_the_machine_is() {
 
 #[test]
 fn the_full_size_networks_are_planned_with_their_costs_and_without_files() {
-    let found = run_anywhere(["plan", "paper-pareto", "--format", "json"]).json(0);
+    let found = run_anywhere(["plan", "paper-pareto", "--no-estimate", "--format", "json"]).json(0);
     let cases = found["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 8);
     for case in cases {
@@ -214,8 +214,39 @@ fn the_full_size_networks_are_planned_with_their_costs_and_without_files() {
     );
     let gflop = cases[7]["cost"]["stages"][0]["flops"].as_f64().unwrap() / 1e9;
     assert!((gflop / 486.7 - 1.0).abs() < 0.01, "{gflop}");
-    let text = run_anywhere(["plan", "paper-pareto"]).ok();
-    assert!(text.contains("8 cases"), "{text}");
+    assert!(cases.iter().all(|case| case["time"].is_null()));
+    let text = run_anywhere(["plan", "paper-pareto", "--no-estimate"]).ok();
+    assert!(
+        text.contains("8 cases") && !text.contains("about "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_plan_says_how_long_it_will_take_by_probes_of_its_own_kinds_of_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "about: x\nmodels: [{model: fastvit-mci0}, {model: clip-vit-l-14-336, resolutions: [250]}]\nprecisions: [bf16]\n\
+                latency: {warm_up: 1, min_iterations: 2, max_iterations: 2}\n";
+    std::fs::write(folder.path().join("x.yaml"), text).unwrap();
+    let found = run(folder.path(), ["plan", "x.yaml", "--format", "json"]).json(0);
+    let rates = found["rates"].as_array().unwrap();
+    assert_eq!(rates.len(), 1);
+    assert_eq!(rates[0]["precision"], "bf16");
+    let fitted = rates[0]["fitted"]["rates"].as_object().unwrap();
+    assert_eq!(fitted.keys().collect::<Vec<_>>(), ["convolutional"]);
+    assert!(
+        fitted["convolutional"]["seconds_per_flop"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+    let [ready, broken] = [0, 1].map(|i| &found["cases"][i]);
+    assert_eq!(ready["time"]["requests"], 3);
+    assert!(ready["time"]["ttft_paper_seconds"].is_null());
+    assert!(ready["time"]["request_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(ready["seconds"], found["seconds"]);
+    assert_eq!(broken["state"], "failed");
+    assert!(broken["time"].is_null() && broken["seconds"].is_null());
 }
 
 #[test]

@@ -117,7 +117,11 @@ weights: {{gguf: {{{weights}}}}}
     let experiment = "about: x\nmodels: [{model: both.yaml}, {model: qwen2-7b}]\nbackends: [candle, onnxruntime]\n\
                       precisions: [bf16, q4_k_m]\nlatency: {prompt_tokens: 16}\n";
     std::fs::write(dir.path().join("x.yaml"), experiment).unwrap();
-    let found = run(dir.path(), ["plan", "x.yaml", "--format", "json"]).json(0);
+    let found = run(
+        dir.path(),
+        ["plan", "x.yaml", "--no-estimate", "--format", "json"],
+    )
+    .json(0);
     let cases = found["cases"].as_array().unwrap();
     let case = |id: &str| {
         let found = cases.iter().find(|c| c["id"] == id);
