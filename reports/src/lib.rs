@@ -7,6 +7,7 @@
 //! | [`stats`] | how sure is a figure? Medians, certified percentiles, score intervals |
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
 //! | [`claims`] | how much faster is one model than another, published and measured? |
+//! | [`gate`] | did it get slower, and does it still answer right? Comparisons and their verdicts |
 //! | [`frame`] | the same as data frames, Parquet and CSV |
 //! | [`pareto`] | which points does no other beat? |
 //! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
@@ -21,6 +22,7 @@ pub mod claims;
 pub mod error;
 pub mod frame;
 pub mod gallery;
+pub mod gate;
 pub mod markdown;
 pub mod pareto;
 pub mod plot;
