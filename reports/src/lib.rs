@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`record`] | what happened? The run folder: manifest and append-only records |
 //! | [`published`] | what do papers say about the same encoder and resolution? |
-//! | [`stats`] | how sure is a figure? Medians, certified percentiles, score intervals |
+//! | [`stats`] | how sure is a figure, and is a difference or a change real? |
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
 //! | [`claims`] | how much faster is one model than another, published and measured? |
 //! | [`gate`] | did it get slower, and does it still answer right? Comparisons and their verdicts |

@@ -4,4 +4,5 @@ mod folder;
 mod format_v1;
 mod published;
 mod reports;
+mod stats;
 mod synthetic;
