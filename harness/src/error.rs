@@ -63,7 +63,7 @@ impl Exit {
             "weights or data missing, damaged or of another digest",
         ),
         (Exit::NotWritable, "output not writable"),
-        (Exit::Mismatch, "verify found a mismatch"),
+        (Exit::Mismatch, "verify or audit found a mismatch"),
     ];
 
     /// The table as text for `--help`.
@@ -288,7 +288,7 @@ mod tests {
         for (index, (exit, _)) in Exit::TABLE.iter().enumerate() {
             assert_eq!(*exit as usize, index);
         }
-        assert!(Exit::help().ends_with("\n  9  verify found a mismatch"));
+        assert!(Exit::help().ends_with("\n  9  verify or audit found a mismatch"));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! This is the only crate that prints, reads flags, the environment and the
 //! clock, and the only one that knows the other three; it translates between
 //! them. [`config`] reads what people write, [`plan`] expands it into cases
-//! without loading anything, [`estimate`] says how long they will take, [`cmd`] holds one file per subcommand.
+//! without loading anything, [`estimate`] says how long they will take, [`audit`]
+//! whether what is measured is what it seems, [`cmd`] holds one file per subcommand.
 
+pub mod audit;
 pub mod cmd;
 pub mod config;
 pub mod context;

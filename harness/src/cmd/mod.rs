@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, and the one match that names
 //! them all.
 
+pub mod audit;
 pub mod completions;
 pub mod doctor;
 pub mod encode;
@@ -99,6 +100,8 @@ pub enum Command {
     Generate(generate::Args),
     /// Compare a model's outputs with reference tensors, or with another engine's
     Verify(verify::Args),
+    /// Check that what is timed and scored is what it seems: caches, state, batches, inputs, outputs
+    Audit(audit::Args),
     /// Write a model as ONNX graphs
     Export(export::Args),
     /// Score answers made elsewhere
@@ -162,6 +165,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Encode(args) => encode::run(args, &ctx),
         Command::Generate(args) => generate::run(args, &ctx),
         Command::Verify(args) => verify::run(args, &ctx),
+        Command::Audit(args) => audit::run(args, &ctx),
         Command::Export(args) => export::run(args, &ctx),
         Command::Score(args) => score::run(args, &ctx),
         Command::Synth(args) => synth::run(args, &ctx),

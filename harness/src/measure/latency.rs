@@ -121,7 +121,7 @@ impl Workload {
 
 /// `tokens` ids below `vocab`, none of them the image token, with the image
 /// sentinel after the first half.
-pub(super) fn prompt_ids(
+pub(crate) fn prompt_ids(
     tokens: usize,
     vocab: usize,
     image_token: Option<u32>,

@@ -17,6 +17,7 @@ fn help_lists_every_command_and_exit_code() {
         "encode",
         "generate",
         "verify",
+        "audit",
         "score",
         "synth",
         "report",
@@ -40,7 +41,7 @@ fn help_lists_every_command_and_exit_code() {
         (6, "compare found a regression"),
         (7, "weights or data missing"),
         (8, "output not writable"),
-        (9, "verify found a mismatch"),
+        (9, "verify or audit found a mismatch"),
     ] {
         assert!(
             help.contains(&format!("\n  {code}  {meaning}")),

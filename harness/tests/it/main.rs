@@ -1,5 +1,6 @@
 //! The binary from the shell: real files in, exit code, output and run folder out.
 
+mod audit;
 mod cli;
 mod end_to_end;
 mod gguf;
