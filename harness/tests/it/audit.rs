@@ -120,3 +120,32 @@ fn too_few_samples_or_pairs_are_wrong_usage() {
     audit("small-fastvithd", &["--samples", "1"]).fails(2, &["--samples"]);
     audit("small-fastvithd", &["--pairs", "5"]).fails(2, &["--pairs", "6"]);
 }
+
+#[test]
+fn a_model_whose_pictures_all_look_the_same_fails_with_code_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../configs/checkpoints/small-fastvithd"
+    );
+    for entry in std::fs::read_dir(shipped).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    // A projector of zeros gives the decoder the same tokens whatever it is shown.
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let offset = |v: &Value| header + v.as_u64().unwrap() as usize;
+    for (name, tensor) in tensors.as_object().unwrap() {
+        if name.contains("mm_projector") {
+            let at = &tensor["data_offsets"];
+            bytes[offset(&at[0])..offset(&at[1])].fill(0);
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let found = audit(arg(folder.path()), &["--pairs", "0", "--threads", "2"]).json(9);
+    assert_eq!(found["ok"], false);
+    assert_eq!(with(&verdicts(&found), "fail"), ["picture.replaced"]);
+}
