@@ -175,13 +175,31 @@ pub fn write_parquet(frame: &mut DataFrame, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a frame as CSV (RFC 4180, line feeds). A null is an empty field.
+/// A frame as the bytes of a Parquet file.
 ///
-/// polars' own writer would bring in its CSV reader too, for these few lines.
+/// # Errors
+/// [`crate::Error::Frame`].
+pub fn parquet(frame: &mut DataFrame) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).finish(frame)?;
+    Ok(bytes)
+}
+
+/// Writes a frame as [`csv`].
 ///
 /// # Errors
 /// [`crate::Error::Io`], [`crate::Error::Frame`].
 pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
+    fs::write(path, csv(frame)?).map_err(io("write", path))
+}
+
+/// A frame as CSV (RFC 4180, line feeds). A null is an empty field.
+///
+/// polars' own writer would bring in its CSV reader too, for these few lines.
+///
+/// # Errors
+/// [`crate::Error::Frame`].
+pub fn csv(frame: &DataFrame) -> Result<String> {
     let mut text = String::new();
     let names: Vec<String> = (frame.columns().iter())
         .map(|c| csv_field(c.name()))
@@ -204,7 +222,7 @@ pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
         }
         text.push('\n');
     }
-    fs::write(path, text).map_err(io("write", path))
+    Ok(text)
 }
 
 fn csv_field(value: &str) -> String {

@@ -32,6 +32,7 @@ pub mod report;
 pub mod stats;
 pub mod summary;
 pub mod table;
+mod time;
 
 pub use error::{Error, Result};
 pub use report::{ReportFiles, report};

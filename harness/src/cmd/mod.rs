@@ -6,6 +6,7 @@ pub mod completions;
 pub mod doctor;
 pub mod encode;
 pub mod export;
+pub mod export_to;
 pub mod generate;
 pub mod latency;
 pub mod list;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use vlmbench_reports::{report::Report, table};
+use vlmbench_reports::{gate::RunExport, report::Report, table};
 
 use super::Format;
+use super::export_to::ExportTo;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 
@@ -18,6 +19,11 @@ pub struct Args {
     /// Folder to write to [default: the run folder, if there is one only]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Also write a file for another tool: bencher, action-benchmark-latency or action-benchmark-scores
+    /// [default file: FORMAT.json in the report's folder], or lm-eval, a folder with a results file for
+    /// each model; may be given several times
+    #[arg(long, value_name = "FORMAT[=FILE]")]
+    pub export: Vec<ExportTo<RunExport>>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -40,6 +46,20 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
             run = %run.folder.display(),
             "the last record is torn and was left out: the run was killed while writing it"
         );
+    }
+    // Before the tables, so that what is printed is printed last.
+    for ExportTo { format, file } in &args.export {
+        let path = file.clone().unwrap_or_else(|| out.join(format.file_name()));
+        let files = format.write(&report, &path)?;
+        if files.is_empty() {
+            tracing::warn!(
+                "no case has what {} holds, so it was not written",
+                path.display()
+            );
+        }
+        for file in files {
+            tracing::info!("wrote {}", file.display());
+        }
     }
     write(&report, &out, args.format, ctx)?;
     Ok(Outcome::Done)

@@ -5,9 +5,35 @@
 //! share its memory layout and its minute, and say nothing about the next. A
 //! verdict has an effect, an interval and a threshold of relevance, and is held
 //! to the number of verdicts made at once and of looks taken.
+//!
+//! [`Export`] writes a comparison in the formats of CI systems and other tools, [`RunExport`] finished
+//! runs. A format is a function from data to text; none of them decides anything.
+
+mod action_benchmark;
+mod annotations;
+mod bencher;
+mod export;
+mod junit;
+mod lm_eval;
+mod measured;
+mod rows;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    action_benchmark::{Direction, action_benchmark, action_benchmark_report},
+    annotations::annotations,
+    bencher::{bencher, bencher_report},
+    export::{Export, RunExport},
+    junit::junit,
+    lm_eval::{LmEvalFile, lm_eval},
+    rows::rows,
+    summary::summary,
+};
 use crate::stats::Interval;
 
 /// What is said about one figure.

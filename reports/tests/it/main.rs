@@ -1,5 +1,6 @@
 //! Tests of the crate through its public interface.
 
+mod exports;
 mod folder;
 mod format_v1;
 mod published;
