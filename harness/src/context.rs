@@ -94,6 +94,16 @@ pub fn hub_options(variable: impl Fn(&str) -> Option<String>, offline: bool) -> 
     options
 }
 
+/// The commit that a CI system says it is working on: GitHub's `GITHUB_SHA`, GitLab's
+/// `CI_COMMIT_SHA`. `variable` reads the environment.
+pub fn commit_of_ci(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let names = ["GITHUB_SHA", "CI_COMMIT_SHA"];
+    names
+        .into_iter()
+        .filter_map(variable)
+        .find(|sha| !sha.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,7 +32,7 @@ pub enum Exit {
     NothingSelected = 4,
     /// A run finished, with failed cases or samples in its record.
     FailedCases = 5,
-    /// A comparison found a regression.
+    /// A comparison found a regression, or a history a slowdown.
     Regression = 6,
     /// Weights, data or a run are missing, damaged or not what was pinned.
     Missing = 7,
@@ -57,7 +57,10 @@ impl Exit {
             Exit::FailedCases,
             "run finished with failed cases or samples",
         ),
-        (Exit::Regression, "compare found a regression"),
+        (
+            Exit::Regression,
+            "compare found a regression, or history check a slowdown",
+        ),
         (
             Exit::Missing,
             "weights or data missing, damaged or of another digest",
@@ -94,6 +97,8 @@ pub enum Outcome {
         /// Failed samples of cases that finished.
         samples: usize,
     },
+    /// Something got slower.
+    Regression,
     /// Outputs differ from their reference by more than the tolerance.
     Mismatch,
 }
@@ -104,6 +109,7 @@ impl Outcome {
         match self {
             Outcome::Done => Exit::Ok,
             Outcome::FailedCases { .. } => Exit::FailedCases,
+            Outcome::Regression => Exit::Regression,
             Outcome::Mismatch => Exit::Mismatch,
         }
     }
@@ -265,7 +271,9 @@ fn report_exit(error: &ReportError) -> Exit {
         | ReportError::NoManifest { .. }
         | ReportError::FormatVersion { .. }
         | ReportError::Manifest { .. }
-        | ReportError::Record { .. } => Exit::Missing,
+        | ReportError::Record { .. }
+        | ReportError::History { .. }
+        | ReportError::InHistory { .. } => Exit::Missing,
         ReportError::Io { .. }
         | ReportError::NotARun { .. }
         | ReportError::AlreadyARun { .. }

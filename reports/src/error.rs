@@ -124,6 +124,26 @@ pub enum Error {
         /// What is wrong and where.
         reason: String,
     },
+    /// A line of a history that makes no sense.
+    #[error("{path}:{line}: not a line of a history: {reason}")]
+    History {
+        /// The history.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A run that a history already has.
+    #[error("{run} is in {path} already, at commit {commit}; a run is added once")]
+    InHistory {
+        /// The history.
+        path: PathBuf,
+        /// The run folder.
+        run: PathBuf,
+        /// The commit that it was added for.
+        commit: String,
+    },
     /// A report over no runs.
     #[error("no run folder was given; name at least one")]
     NoRuns,

@@ -8,6 +8,7 @@
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
 //! | [`claims`] | how much faster is one model than another, published and measured? |
 //! | [`gate`] | did it get slower, and does it still answer right? Comparisons and their verdicts |
+//! | [`history`] | since which commit is it slower? Runs over time, and where they changed |
 //! | [`frame`] | the same as data frames, Parquet and CSV |
 //! | [`pareto`] | which points does no other beat? |
 //! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
@@ -23,6 +24,7 @@ pub mod error;
 pub mod frame;
 pub mod gallery;
 pub mod gate;
+pub mod history;
 pub mod markdown;
 pub mod pareto;
 pub mod plot;

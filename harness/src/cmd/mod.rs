@@ -8,6 +8,7 @@ pub mod encode;
 pub mod export;
 pub mod export_to;
 pub mod generate;
+pub mod history;
 pub mod latency;
 pub mod list;
 pub mod plan;
@@ -111,6 +112,8 @@ pub enum Command {
     Synth(synth::Args),
     /// Write tables and pictures over finished runs
     Report(report::Args),
+    /// Keep latencies over commits, and say since when they are slower
+    History(history::Args),
     /// Print a shell completion script
     Completions(completions::Args),
 }
@@ -171,6 +174,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Score(args) => score::run(args, &ctx),
         Command::Synth(args) => synth::run(args, &ctx),
         Command::Report(args) => report::run(args, &ctx),
+        Command::History(args) => history::run(args, &ctx),
         Command::Completions(args) => completions::run(args, &ctx),
     }
 }
@@ -191,7 +195,8 @@ fn long_version() -> &'static str {
 fn after_help() -> String {
     format!(
         "{}\n\nEnvironment: NO_COLOR, RUST_LOG; Hugging Face's HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, \
-         HF_TOKEN, HF_HUB_OFFLINE; ONNX Runtime's ORT_DYLIB_PATH.",
+         HF_TOKEN, HF_HUB_OFFLINE; ONNX Runtime's ORT_DYLIB_PATH; GITHUB_SHA or CI_COMMIT_SHA for \
+         `history add`.",
         Exit::help()
     )
 }

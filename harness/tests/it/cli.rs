@@ -21,6 +21,7 @@ fn help_lists_every_command_and_exit_code() {
         "score",
         "synth",
         "report",
+        "history",
         "completions",
     ] {
         let listed = help.lines().any(|line| {
@@ -38,7 +39,7 @@ fn help_lists_every_command_and_exit_code() {
         (3, "invalid configuration"),
         (4, "nothing selected"),
         (5, "run finished with failed cases or samples"),
-        (6, "compare found a regression"),
+        (6, "compare found a regression, or history check a slowdown"),
         (7, "weights or data missing"),
         (8, "output not writable"),
         (9, "verify or audit found a mismatch"),

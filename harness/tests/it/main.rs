@@ -4,6 +4,7 @@ mod audit;
 mod cli;
 mod end_to_end;
 mod gguf;
+mod history;
 mod onnx;
 mod paced;
 mod profile;

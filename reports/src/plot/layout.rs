@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The palette of Okabe and Ito (2008), told apart with any colour vision, with a shape each.
-const STYLES: [(RGBColor, Shape); 6] = [
+pub(super) const STYLES: [(RGBColor, Shape); 6] = [
     (RGBColor(0, 114, 178), Shape::Circle),
     (RGBColor(213, 94, 0), Shape::Square),
     (RGBColor(0, 158, 115), Shape::TriangleUp),
