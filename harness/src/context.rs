@@ -4,6 +4,7 @@
 //! of the hub are Hugging Face's own, so that the cache is shared with its
 //! tools.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub hub: HubOptions,
     /// Colour, width, progress.
     pub terminal: Terminal,
+    /// Flags of every command that a process started by this one is to have, too.
+    pub inherited: Vec<OsString>,
 }
 
 impl Context {
@@ -57,15 +60,15 @@ impl Context {
         self.print(&text)
     }
 
-    /// Waits for a line on standard input and ignores what it says; `false` at
-    /// the end of the input.
-    pub fn next_line(&self) -> Result<bool, Failure> {
-        let read = std::io::stdin().read_line(&mut String::new());
+    /// Waits for a line on standard input; `None` at the end of the input.
+    pub fn next_line(&self) -> Result<Option<String>, Failure> {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
         let bytes = read.map_err(|e| Failure::Input {
             path: "standard input".into(),
             problem: e.to_string(),
         })?;
-        Ok(bytes > 0)
+        Ok((bytes > 0).then_some(line))
     }
 }
 

@@ -12,6 +12,7 @@ use vlmbench_backends::Error as BackendError;
 use vlmbench_backends::checkpoint::CheckpointError;
 use vlmbench_backends::hub::HubError;
 use vlmbench_reports::Error as ReportError;
+use vlmbench_reports::gate::Conclusion;
 use vlmbench_suites::SuiteError;
 
 use crate::config::ConfigError;
@@ -40,11 +41,15 @@ pub enum Exit {
     NotWritable = 8,
     /// A verification found a mismatch.
     Mismatch = 9,
+    /// A comparison cannot tell.
+    Inconclusive = 10,
+    /// A comparison that cannot be trusted.
+    Broken = 11,
 }
 
 impl Exit {
     /// Every code with its meaning.
-    pub const TABLE: [(Exit, &'static str); 10] = [
+    pub const TABLE: [(Exit, &'static str); 12] = [
         (Exit::Ok, "all good"),
         (Exit::Internal, "internal fault"),
         (Exit::Usage, "wrong usage"),
@@ -67,6 +72,14 @@ impl Exit {
         ),
         (Exit::NotWritable, "output not writable"),
         (Exit::Mismatch, "verify or audit found a mismatch"),
+        (
+            Exit::Inconclusive,
+            "compare cannot tell: too much noise, or too few launches",
+        ),
+        (
+            Exit::Broken,
+            "compare cannot be trusted: a control failed, or a case did not run",
+        ),
     ];
 
     /// The table as text for `--help`.
@@ -101,6 +114,8 @@ pub enum Outcome {
     Regression,
     /// Outputs differ from their reference by more than the tolerance.
     Mismatch,
+    /// A comparison came to its end.
+    Compared(Conclusion),
 }
 
 impl Outcome {
@@ -111,6 +126,10 @@ impl Outcome {
             Outcome::FailedCases { .. } => Exit::FailedCases,
             Outcome::Regression => Exit::Regression,
             Outcome::Mismatch => Exit::Mismatch,
+            Outcome::Compared(Conclusion::Pass) => Exit::Ok,
+            Outcome::Compared(Conclusion::Inconclusive) => Exit::Inconclusive,
+            Outcome::Compared(Conclusion::Regressed) => Exit::Regression,
+            Outcome::Compared(Conclusion::Broken) => Exit::Broken,
         }
     }
 }
@@ -121,6 +140,9 @@ pub enum Failure {
     /// Arguments that clap accepts and that do not go together.
     #[error("{0}")]
     Usage(String),
+    /// A side of a comparison did not run.
+    #[error("{0}")]
+    Broken(String),
     /// A configuration that cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -182,6 +204,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::Usage(_) => Exit::Usage,
+            Failure::Broken(_) => Exit::Broken,
             Failure::Config(_) => Exit::InvalidConfig,
             Failure::NothingSelected { .. } => Exit::NothingSelected,
             Failure::Backend(error) => backend_exit(error),
@@ -296,7 +319,8 @@ mod tests {
         for (index, (exit, _)) in Exit::TABLE.iter().enumerate() {
             assert_eq!(*exit as usize, index);
         }
-        assert!(Exit::help().ends_with("\n  9  verify or audit found a mismatch"));
+        let last = "\n  11  compare cannot be trusted: a control failed, or a case did not run";
+        assert!(Exit::help().ends_with(last));
     }
 
     #[test]

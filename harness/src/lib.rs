@@ -4,7 +4,9 @@
 //! clock, and the only one that knows the other three; it translates between
 //! them. [`config`] reads what people write, [`plan`] expands it into cases
 //! without loading anything, [`estimate`] says how long they will take, [`audit`]
-//! whether what is measured is what it seems, [`cmd`] holds one file per subcommand.
+//! whether what is measured is what it seems, [`launch`] is a process for each
+//! launch of a latency case, [`gate`] makes them side by side, [`cmd`] holds one
+//! file per subcommand.
 
 pub mod audit;
 pub mod cmd;
@@ -13,6 +15,8 @@ pub mod context;
 pub mod data_ref;
 pub mod error;
 pub mod estimate;
+pub mod gate;
+pub mod launch;
 pub mod machine;
 pub mod measure;
 pub mod model_ref;

@@ -11,6 +11,7 @@
 //! | [`history`] | since which commit is it slower? Runs over time, and where they changed |
 //! | [`frame`] | the same as data frames, Parquet and CSV |
 //! | [`pareto`] | which points does no other beat? |
+//! | [`fronts`] | how sure is that? Fronts of many draws of what was measured |
 //! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
 //! | [`gallery`] | what was asked, and what did each model say? Samples with their pictures |
 //! | [`table`], [`markdown`] | text tables for the terminal and `report.md` |
@@ -22,6 +23,7 @@
 pub mod claims;
 pub mod error;
 pub mod frame;
+pub mod fronts;
 pub mod gallery;
 pub mod gate;
 pub mod history;

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     claims::{self, Claim},
+    fronts,
     record::{Machine, Run},
     report::{AccuracySource, Picture, Report},
     stats::certified_count,
@@ -25,6 +26,7 @@ pub fn render(report: &Report, pictures: &[Picture], gallery: Option<&Path>) -> 
     claimed(&mut page, report);
     latency(&mut page, report);
     quality(&mut page, report);
+    fronts(&mut page, report);
     if let Some(path) = gallery {
         page.paragraph(&format!(
             "Samples with their pictures and every model's answer: [gallery]({}).",
@@ -93,6 +95,23 @@ fn claimed(page: &mut Page, report: &Report) {
          devices do: stage by stage below.",
     );
     page.paragraph(&claims::stages(report).to_markdown());
+}
+
+fn fronts(page: &mut Page, report: &Report) {
+    // The first source makes the main picture.
+    let Some(source) = report.accuracy_sources().into_iter().next() else {
+        return;
+    };
+    let table = fronts::membership(report, source);
+    if table.is_empty() {
+        return;
+    }
+    page.section("How sure the front is", &table);
+    page.paragraph(&format!(
+        "Of {} draws of the suites' samples (the same for all points) and of each case's launches, the share in which no \
+         other point is both faster and better: 50 % is a point that could as well not be there.",
+        fronts::DRAWS
+    ));
 }
 
 fn latency(page: &mut Page, report: &Report) {

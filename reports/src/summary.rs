@@ -8,14 +8,14 @@
 //!   (tokens - 1): the first token belongs to TTFT.
 //! - accuracy = sum of scores / n, where n counts failed samples too, at score 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     record::{
         Answer, CaseEnd, CaseFacts, Extraction, FinishReason, LatencySample, Run, SampleOutcome,
         StageTimes,
     },
-    stats::{Estimate, ExactSum, Interval, mean_interval},
+    stats::{Estimate, ExactSum, Interval, mean_interval, quantile},
 };
 
 const NS_PER_MS: f64 = 1e6;
@@ -103,7 +103,8 @@ pub struct CaseSummary {
     pub facts: Option<CaseFacts>,
     /// How it ended; `None` if it did not, or has not yet.
     pub end: Option<CaseEnd>,
-    /// Latency figures in milliseconds over the timed repetitions; empty for a quality case.
+    /// Latency figures in milliseconds: over the medians of launches where several came to their end, else over
+    /// the timed repetitions; empty for a quality case.
     pub latency: BTreeMap<Figure, Estimate>,
     /// Accuracy; `None` without samples, and always `None` for seeded weights.
     pub accuracy: Option<Accuracy>,
@@ -191,6 +192,10 @@ pub fn summarise(run_index: usize, run: &Run) -> Vec<CaseSummary> {
     for sample in run.latency.iter().filter(|sample| !sample.warm_up) {
         timed.entry(&sample.case).or_default().push(sample);
     }
+    let mut ended: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for launch in &run.launches {
+        ended.entry(&launch.case).or_default().insert(launch.launch);
+    }
     let mut outcomes: BTreeMap<&str, Vec<&SampleOutcome>> = BTreeMap::new();
     for sample in &run.samples {
         outcomes
@@ -210,7 +215,7 @@ pub fn summarise(run_index: usize, run: &Run) -> Vec<CaseSummary> {
                 run: run_index,
                 facts,
                 end: run.ends.get(id).cloned(),
-                latency: estimates(timed.get(id).map_or(&[], Vec::as_slice)),
+                latency: estimates(timed.get(id).map_or(&[], Vec::as_slice), ended.get(id)),
                 accuracy: outcomes
                     .get(id)
                     .filter(|_| scored)
@@ -220,13 +225,45 @@ pub fn summarise(run_index: usize, run: &Run) -> Vec<CaseSummary> {
         .collect()
 }
 
-fn estimates(samples: &[&LatencySample]) -> BTreeMap<Figure, Estimate> {
+fn estimates(
+    samples: &[&LatencySample],
+    ended: Option<&BTreeSet<u32>>,
+) -> BTreeMap<Figure, Estimate> {
+    let ended = ended.filter(|launches| launches.len() > 1);
     (Figure::ALL.into_iter())
         .filter_map(|figure| {
-            // A figure stands only if every repetition has it: a median over those that happen to
-            // have a stage would be a different quantity.
-            let values: Option<Vec<f64>> = samples.iter().map(|s| figure.of(s)).collect();
-            Some((figure, Estimate::of(&values?)?))
+            let values = match ended {
+                Some(ended) => launch_medians(samples, ended, figure)?
+                    .into_values()
+                    .collect(),
+                None => values(samples.iter().copied(), figure)?,
+            };
+            Some((figure, Estimate::of(&values)?))
         })
         .collect()
+}
+
+/// Median of a figure in milliseconds within each of the launches `ended`; `None` if one of their repetitions
+/// lacks it.
+pub fn launch_medians(
+    samples: &[&LatencySample],
+    ended: &BTreeSet<u32>,
+    figure: Figure,
+) -> Option<BTreeMap<u32, f64>> {
+    let median = |launch: &u32| {
+        let own = samples.iter().filter(|s| s.launch == *launch && !s.warm_up);
+        let mut values = values(own.copied(), figure)?;
+        values.sort_by(f64::total_cmp);
+        Some((*launch, quantile(&values, 0.5)?))
+    };
+    ended.iter().map(median).collect()
+}
+
+/// A figure stands only if every repetition has it: a median over those that happen to have a stage would be a
+/// different quantity.
+fn values<'a>(
+    samples: impl Iterator<Item = &'a LatencySample>,
+    figure: Figure,
+) -> Option<Vec<f64>> {
+    samples.map(|sample| figure.of(sample)).collect()
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use vlmbench_reports::{
     history::{self, Change, Entry, Rules, Series, Store},
     record::Run,
+    summary::Figure,
     table::{self, Align, Table, column},
 };
 
@@ -212,6 +213,19 @@ fn check(args: &Check, ctx: &Context) -> Result<Outcome, Failure> {
     Ok(match slower {
         true => Outcome::Regression,
         false => Outcome::Done,
+    })
+}
+
+/// How far sittings of the machine of `base` differ, by case and figure, as a
+/// history says; nothing without one.
+pub fn spread(
+    folder: Option<&Path>,
+    base: &Run,
+) -> Result<impl Fn(&str, Figure) -> Option<f64>, Failure> {
+    let entries = folder.map(read).transpose()?.unwrap_or_default();
+    let machine = history::fingerprint(&base.manifest.machine);
+    Ok(move |case: &str, figure: Figure| {
+        history::session_spread(&entries, case, figure.name(), &machine)
     })
 }
 

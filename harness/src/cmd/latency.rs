@@ -247,7 +247,7 @@ struct Progress<'a> {
 impl Observer for Progress<'_> {
     fn go(&mut self) -> Result<bool, Failure> {
         match self.paced {
-            true => self.ctx.next_line(),
+            true => Ok(self.ctx.next_line()?.is_some()),
             false => Ok(true),
         }
     }

@@ -2,6 +2,8 @@
 //! them all.
 
 pub mod audit;
+pub mod calibrate;
+pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod encode;
@@ -18,7 +20,9 @@ pub mod run;
 pub mod score;
 pub mod synth;
 pub mod verify;
+pub mod worker;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -71,6 +75,25 @@ pub struct Global {
     pub verbose: u8,
 }
 
+impl Global {
+    /// The flags that say where things are, for a process started by this one.
+    fn inherited(&self) -> Vec<OsString> {
+        let paths = [
+            ("--configs", &self.configs),
+            ("--onnxruntime", &self.onnxruntime),
+        ];
+        let given = paths
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+        let mut flags: Vec<OsString> = Vec::new();
+        for (flag, path) in given {
+            flags.extend([flag.into(), path.into()]);
+        }
+        flags.extend(self.offline.then(|| "--offline".into()));
+        flags
+    }
+}
+
 /// How data is written to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -114,8 +137,15 @@ pub enum Command {
     Report(report::Args),
     /// Keep latencies over commits, and say since when they are slower
     History(history::Args),
+    /// Say whether a candidate is slower or worse than a base: the gate
+    Compare(compare::Args),
+    /// Count how often the gate is wrong on this machine
+    Calibrate(calibrate::Args),
     /// Print a shell completion script
     Completions(completions::Args),
+    /// Measure what standard input says, for another process of this program
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Parses the command line, runs the command, prints its failure, and returns
@@ -150,6 +180,7 @@ pub fn main() -> Exit {
 }
 
 fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
+    let inherited = cli.global.inherited();
     let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
     if let Some(path) = cli.global.onnxruntime.or(named.map(PathBuf::from)) {
         library::set_path(path);
@@ -158,6 +189,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         configs: Configs::new(cli.global.configs.as_deref())?,
         hub: hub_options(|name| std::env::var(name).ok(), cli.global.offline),
         terminal,
+        inherited,
     };
     match cli.command {
         Command::Plan(args) => plan::run(args, &ctx),
@@ -175,7 +207,10 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Synth(args) => synth::run(args, &ctx),
         Command::Report(args) => report::run(args, &ctx),
         Command::History(args) => history::run(args, &ctx),
+        Command::Compare(args) => compare::run(args, &ctx),
+        Command::Calibrate(args) => calibrate::run(args, &ctx),
         Command::Completions(args) => completions::run(args, &ctx),
+        Command::Worker => worker::run(&ctx),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vlmbench_reports::table::{Align, Table, column};
 
 use super::Format;
-use crate::config::experiment::ExperimentFile;
+use crate::config::experiment::{ExperimentFile, Only};
 use crate::config::{ConfigKind, Experiment, Overrides};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 /// Flags that beat an experiment's file.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Selection {
     /// Samples of every suite
     #[arg(long, value_name = "N")]
@@ -52,6 +52,9 @@ pub struct Selection {
     /// Time everything once and without warming up: a rehearsal, whose figures have no interval
     #[arg(long)]
     pub quick: bool,
+    /// Only what is timed, or only what is scored
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub only: Option<Only>,
 }
 
 impl Selection {
@@ -64,6 +67,7 @@ impl Selection {
             device: self.device,
             threads: self.threads,
             quick: self.quick,
+            only: self.only,
         }
     }
 }
@@ -73,13 +77,11 @@ pub fn experiment(name: &str, flags: &Overrides, ctx: &Context) -> Result<Experi
     let found = ctx.configs.find(ConfigKind::Experiment, name)?;
     let file: ExperimentFile = found.parse()?;
     let cores = machine::usable_threads();
-    Ok(Experiment::resolve(
-        &found.name,
-        &found.origin,
-        file,
-        flags,
-        cores,
-    )?)
+    let experiment = Experiment::resolve(&found.name, &found.origin, file, flags, cores)?;
+    Ok(Experiment {
+        asked: name.to_owned(),
+        ..experiment
+    })
 }
 
 /// Prints the plan.

@@ -71,7 +71,10 @@ pub struct LatencyFile {
     pub prompt_tokens: Option<usize>,
     /// Tokens to generate, the first included.
     pub decode_tokens: Option<usize>,
-    /// Repetitions that are run and not counted.
+    /// Processes that measure a case one after another, sharing repetitions and
+    /// seconds; their number is what its interval rests on. 1 by default.
+    pub launches: Option<u32>,
+    /// Repetitions of each launch that are run and not counted.
     pub warm_up: Option<u32>,
     /// Repetitions at least.
     pub min_iterations: Option<u32>,
@@ -214,6 +217,13 @@ pub struct Experiment {
     pub quality: Option<Quality>,
     /// Published results to join.
     pub published: Option<PublishedJoin>,
+    /// Path or name that it was asked for by. With the flags it says the same
+    /// again to a process started by this one; it decides nothing.
+    #[serde(skip)]
+    pub asked: String,
+    /// Flags that were applied.
+    #[serde(skip)]
+    pub flags: Overrides,
 }
 
 /// A resolved latency workload.
@@ -223,7 +233,10 @@ pub struct Latency {
     pub prompt_tokens: usize,
     /// Tokens to generate, the first included; at least 1.
     pub decode_tokens: usize,
-    /// Repetitions that are run and not counted.
+    /// Processes that measure a case one after another, at least 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub launches: u32,
+    /// Repetitions of each launch that are run and not counted.
     pub warm_up: u32,
     /// Repetitions at least, 1 or more.
     pub min_iterations: u32,
@@ -244,6 +257,7 @@ impl Default for Latency {
         Latency {
             prompt_tokens: 32,
             decode_tokens: 16,
+            launches: 1,
             warm_up: 2,
             min_iterations: 5,
             max_iterations: 50,
@@ -282,8 +296,22 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}
+
+/// One of the two kinds of workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Only {
+    /// What is timed, claims included.
+    Latency,
+    /// What is scored.
+    Quality,
+}
+
 /// What flags say; each beats the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overrides {
     /// Run folder. Not part of the experiment: it decides nothing that is
     /// measured.
@@ -298,6 +326,27 @@ pub struct Overrides {
     pub threads: Option<usize>,
     /// One repetition of everything that is timed, and no warm-up.
     pub quick: bool,
+    /// The only kind of workload.
+    pub only: Option<Only>,
+}
+
+impl Overrides {
+    /// The flags as arguments, for a process started by this one; without the
+    /// run folder and the kind of workload.
+    pub fn arguments(&self) -> Vec<String> {
+        let number = |n: Option<usize>| n.map(|n| n.to_string());
+        let given = [
+            ("--limit", number(self.limit)),
+            ("--threads", number(self.threads)),
+            ("--backend", self.backend.clone()),
+            ("--device", self.device.clone()),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        let quick = self.quick.then(|| "--quick".to_owned());
+        given.flatten().chain(quick).collect()
+    }
 }
 
 impl Experiment {
@@ -330,6 +379,8 @@ impl Experiment {
             latency: file.latency.map(Latency::from_file),
             quality: file.quality.map(Quality::from_file),
             published: file.published,
+            asked: origin.to_owned(),
+            flags: flags.clone(),
         };
         for claim in file.claims {
             let resolved = claim.resolve(&experiment);
@@ -339,15 +390,17 @@ impl Experiment {
         if experiment.models.is_empty() && experiment.grid.is_none() {
             experiment.latency = None;
         }
+        match flags.only {
+            Some(Only::Latency) => experiment.quality = None,
+            Some(Only::Quality) => (experiment.latency, experiment.claims) = (None, Vec::new()),
+            None => {}
+        }
         if flags.quick {
             let claims = experiment.claims.iter_mut().map(|claim| &mut claim.latency);
             let all = claims.chain(&mut experiment.latency);
             all.for_each(|latency| {
-                (
-                    latency.warm_up,
-                    latency.min_iterations,
-                    latency.max_iterations,
-                ) = (0, 1, 1);
+                (latency.launches, latency.warm_up) = (1, 0);
+                (latency.min_iterations, latency.max_iterations) = (1, 1);
             });
         }
         if experiment.backends.iter().any(|name| name == "onnxruntime") {
@@ -426,6 +479,7 @@ impl Latency {
         Latency {
             prompt_tokens: file.prompt_tokens.unwrap_or(d.prompt_tokens),
             decode_tokens: file.decode_tokens.unwrap_or(d.decode_tokens),
+            launches: file.launches.unwrap_or(d.launches),
             warm_up: file.warm_up.unwrap_or(d.warm_up),
             min_iterations: min,
             // Someone who asks for more than the default at least means it.
@@ -438,10 +492,22 @@ impl Latency {
         }
     }
 
+    /// What one of the launches does: its share of repetitions and seconds.
+    pub fn of_launch(&self) -> Latency {
+        let share = |n: u32| n.div_ceil(self.launches);
+        Latency {
+            min_iterations: share(self.min_iterations),
+            max_iterations: share(self.max_iterations),
+            budget_seconds: self.budget_seconds / f64::from(self.launches),
+            ..self.clone()
+        }
+    }
+
     fn check(&self, must: &Must<'_>) -> Result<(), ConfigError> {
         let Latency {
             prompt_tokens,
             decode_tokens,
+            launches,
             warm_up: _,
             min_iterations: min,
             max_iterations: max,
@@ -462,6 +528,7 @@ impl Latency {
             decode_tokens >= 1,
             "at least 1",
         )?;
+        must.be(&key("launches"), launches, launches >= 1, "at least 1")?;
         must.be(&key("min_iterations"), min, min >= 1, "at least 1")?;
         must.be(
             &key("max_iterations"),

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use vlmbench_backends::generate::{ImageInput, Marks, PhaseError, PromptInput, Request};
 use vlmbench_backends::image::{ExifPolicy, synthetic};
 use vlmbench_backends::sampling::Sampling;
@@ -19,6 +20,7 @@ use super::clock::{Clock, Stopwatch, nanoseconds};
 use super::session::Session;
 use crate::config::experiment::Latency;
 use crate::error::Failure;
+use crate::launch::{Slow, Slowed};
 
 /// Confidence of the interval that the stop rule looks at.
 const CONFIDENCE: f64 = 0.95;
@@ -51,6 +53,8 @@ pub struct Workload {
     jpeg: Option<Vec<u8>>,
     ids: Option<Vec<i64>>,
     decode_tokens: usize,
+    /// Extra work.
+    pub slow: Option<Slow>,
 }
 
 impl Workload {
@@ -78,6 +82,7 @@ impl Workload {
             jpeg,
             ids,
             decode_tokens: latency.decode_tokens,
+            slow: None,
         })
     }
 
@@ -88,7 +93,13 @@ impl Workload {
         clock: &dyn Clock,
     ) -> Result<(StageTimes, Option<u64>), PhaseError> {
         let mut watch = Stopwatch::start(clock);
-        self.request(session, &mut watch)?;
+        match self.slow {
+            None => self.request(session, &mut watch)?,
+            Some(slow) => {
+                let mut slowed = Slowed::start(&mut watch, clock, slow);
+                self.request(session, &mut slowed)?;
+            }
+        }
         Ok((watch.stages(), watch.first_token().map(nanoseconds)))
     }
 
@@ -196,7 +207,7 @@ impl<'a> StopRule<'a> {
 }
 
 /// What was measured before, in an interrupted run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Earlier {
     /// Indices of the timed repetitions done.
     pub iterations: BTreeSet<u32>,

@@ -230,10 +230,11 @@ fn state(workload: &Workload, variant: &Variant, engine: Engine<'_>) -> CaseStat
         Ok(recipe) => recipe,
         Err(error) => return failed(error.clone()),
     };
-    if let Some(why) = missing_device(engine.backend, engine.device) {
+    // What no machine has comes before what this one lacks.
+    if let Some(why) = missing_precision(engine.backend, engine.precision) {
         return failed(why);
     }
-    if let Some(why) = missing_precision(engine.backend, engine.precision) {
+    if let Some(why) = missing_device(engine.backend, engine.device) {
         return failed(why);
     }
     if let Workload::Quality(_) = workload {

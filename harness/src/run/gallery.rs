@@ -33,6 +33,14 @@ impl Execution<'_> {
             .filter(|(_, sample)| !self.progress.exhibits.contains(&key(sample)))
             .map(|(index, _)| index)
             .collect();
+        // Only a run has a folder; launches ask no suites.
+        let Some(folder) = self
+            .writer
+            .as_ref()
+            .map(|writer| writer.folder().to_path_buf())
+        else {
+            return Ok(());
+        };
         for (index, slots) in dataset.images(missing) {
             let sample = &dataset.samples()[index];
             let (Ok(slots), Ok(parts)) = (slots, suite.render(sample)) else {
@@ -42,7 +50,7 @@ impl Execution<'_> {
             for (slot, image) in slots.iter().flatten().enumerate() {
                 let kind = extension(&image.bytes);
                 let name = format!("{FOLDER}/{}-{index}-{slot}.{kind}", selection.spec.id);
-                write(&self.writer.folder().join(&name), &image.bytes)?;
+                write(&folder.join(&name), &image.bytes)?;
                 images.push(name);
             }
             let mut references: Vec<String> = Vec::new();

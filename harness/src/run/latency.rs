@@ -2,19 +2,19 @@
 //! the engine are measured alternately.
 
 use vlmbench_backends::generate::PhaseError;
-use vlmbench_reports::record::{LatencySample, Record};
-use vlmbench_reports::summary::ttft_paper_ns;
+use vlmbench_reports::record::{LatencySample, Launch, Record};
 
 use super::{Execution, Failed};
 use crate::config::experiment::Latency;
 use crate::error::{Failure, chain};
-use crate::measure::latency::{Earlier, Party, Repetition, Workload, repeat};
+use crate::launch::Watch;
+use crate::measure::latency::{Observer, Party, Repetition, Workload, repeat};
 use crate::measure::session::Session;
 use crate::plan::Case;
 
 impl Execution<'_> {
-    /// Measures `cases`, of one workload, on their loaded models; how each
-    /// ended.
+    /// Measures `cases`, of one workload, on their loaded models in this
+    /// launch; how each ended.
     pub(super) fn latency(
         &mut self,
         cases: &[&Case],
@@ -22,53 +22,101 @@ impl Execution<'_> {
         sessions: Vec<Session>,
     ) -> Result<Vec<Result<(), Failed>>, Failure> {
         let mut parties = Vec::new();
+        let job = self.job.clone();
+        let of = |id: &str| {
+            job.as_ref()
+                .and_then(|job| job.cases.iter().find(|c| c.id == id))
+        };
         for (case, session) in cases.iter().zip(sessions) {
+            let mut workload = Workload::new(&session, latency, self.experiment.seed)?;
+            workload.slow = job.as_ref().and_then(|job| job.slow);
             parties.push(Party {
-                workload: Workload::new(&session, latency, self.experiment.seed)?,
+                workload,
                 session,
-                earlier: self.earlier(case.id.as_str()),
+                earlier: of(case.id.as_str())
+                    .map(|c| c.earlier.clone())
+                    .unwrap_or_default(),
             });
         }
+        let paced = job.as_ref().is_some_and(|job| job.paced);
+        let mut latency = latency.of_launch();
+        if paced {
+            // Whoever sets the pace says when it is enough.
+            (latency.min_iterations, latency.max_iterations) = (u32::MAX, u32::MAX);
+        }
         let clock = self.clock;
-        let launch = self.progress.launch;
-        let mut record = |party: usize, r: Repetition| {
-            let kind = if r.warm_up { "warm-up" } else { "repetition" };
-            let id = cases[party].id.to_string();
-            self.bar
-                .set_message(format!("{id}: {kind} {}", r.iteration + 1));
-            self.append(&Record::Latency(LatencySample {
-                case: id,
-                launch,
-                iteration: r.iteration,
-                warm_up: r.warm_up,
-                stages: r.stages,
-                ttft_user_ns: r.ttft_user_ns,
-            }))
+        let launches: Vec<u32> = cases
+            .iter()
+            .map(|case| of(case.id.as_str()).map_or(0, |c| c.launch))
+            .collect();
+        let mut recorder = Recorder {
+            execution: self,
+            cases,
+            launches: &launches,
+            paced,
+            warm_ups: latency.warm_up as usize * cases.len(),
+            credit: 0,
+            watch: None,
         };
-        let endings = repeat(&mut parties, latency, &clock, &mut record)?;
+        let endings = repeat(&mut parties, &latency, &clock, &mut recorder)?;
+        let watch = recorder.watch;
         let failed = |error: PhaseError| Failed {
-            stage: error.phase.name(),
+            stage: error.phase.name().into(),
             error: chain(error.source.as_ref()),
         };
-        Ok(endings.into_iter().map(|e| e.map_err(failed)).collect())
+        let endings: Vec<_> = endings.into_iter().map(|e| e.map_err(failed)).collect();
+        let noise = watch.map(|w| w.noise(&clock)).unwrap_or_default();
+        for ((case, launch), ending) in cases.iter().zip(&launches).zip(&endings) {
+            if ending.is_ok() {
+                self.append(&Record::Launch(Launch {
+                    case: case.id.to_string(),
+                    launch: *launch,
+                    noise: noise.clone(),
+                }))?;
+            }
+        }
+        Ok(endings)
+    }
+}
+
+/// Records repetitions, and watches the machine from the first that counts.
+struct Recorder<'a, 'e> {
+    execution: &'a mut Execution<'e>,
+    cases: &'a [&'a Case],
+    launches: &'a [u32],
+    paced: bool,
+    /// Warm-up repetitions that are still to come.
+    warm_ups: usize,
+    /// Repetitions that a paced child may still measure without asking.
+    credit: u32,
+    watch: Option<Watch>,
+}
+
+impl Observer for Recorder<'_, '_> {
+    fn go(&mut self) -> Result<bool, Failure> {
+        if self.warm_ups == 0 && self.watch.is_none() {
+            self.watch = Some(Watch::start(&self.execution.clock));
+        }
+        if self.paced && self.credit == 0 {
+            let Some(line) = self.execution.ctx.next_line()? else {
+                return Ok(false);
+            };
+            // How many at once; any other word is one.
+            self.credit = line.trim().parse().unwrap_or(1).max(1);
+        }
+        self.credit = self.credit.saturating_sub(1);
+        Ok(true)
     }
 
-    /// What an earlier launch measured of a case.
-    fn earlier(&self, id: &str) -> Earlier {
-        let Some(run) = &self.earlier else {
-            return Earlier::default();
-        };
-        let timed = run.latency.iter().filter(|s| s.case == id && !s.warm_up);
-        Earlier {
-            iterations: self.progress.case(id).iterations,
-            seconds: timed
-                .filter_map(|s| {
-                    ttft_paper_ns(&s.stages)
-                        .or(s.stages.encode_ns)
-                        .or(s.stages.prefill_ns)
-                })
-                .map(|ns| ns as f64 / 1e9)
-                .collect(),
-        }
+    fn record(&mut self, party: usize, r: Repetition) -> Result<(), Failure> {
+        self.warm_ups -= usize::from(r.warm_up);
+        self.execution.append(&Record::Latency(LatencySample {
+            case: self.cases[party].id.to_string(),
+            launch: self.launches[party],
+            iteration: r.iteration,
+            warm_up: r.warm_up,
+            stages: r.stages,
+            ttft_user_ns: r.ttft_user_ns,
+        }))
     }
 }

@@ -8,7 +8,10 @@
 mod digests;
 mod gallery;
 mod latency;
+mod launches;
 mod quality;
+
+pub use launches::work;
 
 use std::path::Path;
 
@@ -21,6 +24,7 @@ use vlmbench_reports::record::{
 use crate::config::Experiment;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
+use crate::launch::Job;
 use crate::machine;
 use crate::measure::agreement::{Check, Outputs, Tolerances, positions};
 use crate::measure::clock::{Monotonic, timestamp};
@@ -32,7 +36,7 @@ use crate::plan::{Case, CaseState, Plan, Ready, Workload};
 /// itself cannot survive is a [`Failure`].
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
-    stage: &'static str,
+    stage: String,
     error: String,
 }
 
@@ -44,11 +48,17 @@ struct Runnable<'a> {
     ready: &'a Ready,
 }
 
-/// A run in progress.
+/// How a case ended, with how many samples failed, and the peak of its memory.
+type Ending = (Result<usize, Failed>, Option<u64>);
+
+/// A run in progress, or one launch of it in a process of its own.
 pub(crate) struct Execution<'a> {
     ctx: &'a Context,
     experiment: &'a Experiment,
-    writer: RunWriter,
+    /// Where records go; to standard output from a launch.
+    writer: Option<RunWriter>,
+    /// Of a launch.
+    job: Option<Job>,
     progress: Progress,
     earlier: Option<Run>,
     digests: digests::Digests,
@@ -97,7 +107,8 @@ pub fn execute(
     let mut execution = Execution {
         ctx,
         experiment,
-        writer,
+        writer: Some(writer),
+        job: None,
         progress,
         earlier,
         digests,
@@ -129,7 +140,7 @@ impl Execution<'_> {
     fn publish(&mut self, plan: &Plan) -> Result<(), Failure> {
         for series in &plan.published {
             if !self.progress.published.contains(&series.id) {
-                self.writer.append(&Record::Published(series.clone()))?;
+                self.append(&Record::Published(series.clone()))?;
             }
         }
         Ok(())
@@ -163,25 +174,32 @@ impl Execution<'_> {
         if runnable.is_empty() {
             return Ok(());
         }
-        memory::release();
-        memory::reset_peak();
-        let endings = self.measure(&runnable)?;
-        // Two models in memory have one peak between them.
-        let peak = match runnable.len() {
-            1 => memory::peak_bytes(),
-            _ => None,
+        let quality = matches!(runnable[0].case.workload, Workload::Quality(_));
+        let endings = match quality {
+            true => self.in_this_process(&runnable)?,
+            false => self.launches(&runnable)?,
         };
-        for (Runnable { index, case, .. }, ending) in runnable.into_iter().zip(endings) {
+        for (Runnable { index, case, .. }, (ending, peak)) in runnable.into_iter().zip(endings) {
             let (outcome, samples) = match ending {
                 Ok(samples) => (CaseOutcome::Ok, samples),
-                Err(Failed { stage, error }) => {
-                    let stage = stage.into();
-                    (CaseOutcome::Failed { stage, error }, 0)
-                }
+                Err(Failed { stage, error }) => (CaseOutcome::Failed { stage, error }, 0),
             };
             self.end(index, total, case, outcome, samples, peak)?;
         }
         Ok(())
+    }
+
+    /// Measures cases together; how each ended, with the peak of its memory.
+    fn in_this_process(&mut self, group: &[Runnable<'_>]) -> Result<Vec<Ending>, Failure> {
+        memory::release();
+        memory::reset_peak();
+        let endings = self.measure(group)?;
+        // Two models in memory have one peak between them.
+        let peak = match group.len() {
+            1 => memory::peak_bytes(),
+            _ => None,
+        };
+        Ok(endings.into_iter().map(|ending| (ending, peak)).collect())
     }
 
     /// Says how a case ended and records it.
@@ -231,7 +249,7 @@ impl Execution<'_> {
         let needed: u64 = group.iter().map(|r| r.ready.cost.memory_bytes()).sum();
         let available = machine::report().usable_memory_bytes();
         if let Some(error) = memory::shortage(needed, available) {
-            let stage = "load";
+            let stage = "load".into();
             return Ok(vec![Err(Failed { stage, error }); group.len()]);
         }
         let mut endings: Vec<Result<usize, Failed>> = vec![Ok(0); group.len()];
@@ -285,7 +303,7 @@ impl Execution<'_> {
     /// `compared`.
     fn open(&self, r: &Runnable<'_>, compared: bool) -> Result<Session, Failed> {
         let failed = |failure: Failure| Failed {
-            stage: "load",
+            stage: "load".into(),
             error: crate::error::chain(&failure),
         };
         let recipe = &r.ready.recipe;
@@ -316,7 +334,7 @@ impl Execution<'_> {
         endings: &mut [Result<usize, Failed>],
     ) {
         let failed = |error| Failed {
-            stage: "verify",
+            stage: "verify".into(),
             error,
         };
         let mut reference: Option<(&str, Outputs)> = None;
@@ -355,7 +373,10 @@ impl Execution<'_> {
     }
 
     fn append(&mut self, record: &Record) -> Result<(), Failure> {
-        Ok(self.writer.append(record)?)
+        match &mut self.writer {
+            Some(writer) => Ok(writer.append(record)?),
+            None => self.ctx.print_json_line(record),
+        }
     }
 
     fn facts(&self, case: &Case, ready: &Ready, session: &Session) -> CaseFacts {

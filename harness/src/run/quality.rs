@@ -5,6 +5,7 @@
 //! recorded failure and stays in the denominator.
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use vlmbench_backends::generate::{
     Finish, Generation, ImageInput, PhaseError, PromptInput, Request,
 };
@@ -44,7 +45,7 @@ impl Execution<'_> {
             Ok(dataset) => dataset,
             Err(failure) => {
                 return Ok(Err(Failed {
-                    stage: "data",
+                    stage: "data".into(),
                     error: chain(&failure),
                 }));
             }
@@ -70,16 +71,22 @@ impl Execution<'_> {
                 .into_par_iter()
                 .map(|(index, slots)| {
                     let sample = &dataset.samples()[index];
-                    (index, pictures(&suite, sample, slots, quality.blind))
+                    let digest = slots.as_ref().ok().and_then(digest);
+                    (
+                        index,
+                        digest,
+                        pictures(&suite, sample, slots, quality.blind),
+                    )
                 })
                 .collect();
-            for (index, pictures) in decoded {
+            for (index, images, pictures) in decoded {
                 let sample = &dataset.samples()[index];
                 let outcome = self.sample(&suite, sample, pictures, quality, session)?;
                 failed += usize::from(matches!(outcome, SampleOutcome::Failed { .. }));
                 self.append(&Record::Sample(SampleRecord {
                     case: id.clone(),
                     sample: sample.id.clone(),
+                    images,
                     outcome,
                 }))?;
                 answered += 1;
@@ -135,6 +142,17 @@ impl Execution<'_> {
             }),
         })
     }
+}
+
+/// SHA-256 of a sample's images, half of it: enough to know them again. `None`
+/// without images.
+fn digest(slots: &ImageSlots) -> Option<String> {
+    let mut sha = Sha256::new();
+    let images = slots.iter().flatten();
+    images.clone().for_each(|image| sha.update(&image.bytes));
+    let half = sha.finalize().into_iter().take(16);
+    images.clone().next()?;
+    Some(half.map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The images of a sample in the order of its prompt's markers, decoded.

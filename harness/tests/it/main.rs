@@ -3,6 +3,7 @@
 mod audit;
 mod cli;
 mod end_to_end;
+mod gate;
 mod gguf;
 mod history;
 mod onnx;

@@ -12,15 +12,26 @@
 mod action_benchmark;
 mod annotations;
 mod bencher;
+mod differences;
 mod export;
 mod junit;
+mod latency;
 mod lm_eval;
 mod measured;
 mod rows;
+mod runs;
+mod scores;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod tradeoff;
 mod words;
+
+pub use differences::{clock, differences, flags};
+pub use latency::{Launched, Pairs, paired};
+pub use runs::unpaired;
+pub use scores::{matched, scored};
+pub use tradeoff::{Tradeoff, tradeoffs};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +71,8 @@ pub enum Conclusion {
     Inconclusive,
     /// At least one regressed.
     Regressed,
-    /// The comparison itself cannot be trusted: a control failed, or a case
-    /// did not run on both sides.
+    /// The comparison itself cannot be trusted: the base differs from itself, or
+    /// a case did not run on both sides.
     Broken,
 }
 
@@ -227,10 +238,26 @@ pub struct ChangedAnswer {
     pub candidate_points: f64,
 }
 
+/// What became of the area under the front of accuracy against time to first token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontChange {
+    /// Suite and profile, or `mean` of several.
+    pub suite: String,
+    /// Change as a share of the whole area up to the slowest point and to 100 points.
+    pub change: f64,
+    /// Its interval.
+    pub interval: Interval,
+}
+
+/// Name of the control that compares the base with itself.
+pub const NULL: &str = "null";
+/// Name of the control that compares the base with itself, slowed down.
+pub const SLOWED: &str = "slowed";
+
 /// What is known before: a comparison whose outcome must be as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Control {
-    /// `null` (the base against itself) or `slowed` (against itself, slowed down).
+    /// [`NULL`] or [`SLOWED`].
     pub name: String,
     /// What was done: `base against base`, `base with encode slowed by 5 %`.
     pub what: String,
@@ -257,6 +284,12 @@ pub struct Comparison {
     pub cases: Vec<CaseChange>,
     /// Scores.
     pub scores: Vec<ScoreChange>,
+    /// Points against time, where a model has both.
+    #[serde(default)]
+    pub tradeoffs: Vec<Tradeoff>,
+    /// Fronts of runs that measured both axes.
+    #[serde(default)]
+    pub fronts: Vec<FrontChange>,
     /// Controls of the sitting.
     pub controls: Vec<Control>,
     /// What stands in the way of trusting it, in words; not empty if it is broken.
@@ -276,11 +309,14 @@ impl Comparison {
         let verdicts = gated
             .map(|l| l.verdict)
             .chain(self.scores.iter().map(|s| s.verdict));
-        let broken = !self.problems.is_empty() || self.controls.iter().any(|c| !c.held);
+        let held = |name: &str| self.controls.iter().all(|c| c.name != name || c.held);
+        let broken = !self.problems.is_empty() || !held(NULL);
         self.conclusion = match (broken, verdicts.max()) {
             (true, _) => Conclusion::Broken,
             (_, Some(Verdict::Regressed)) => Conclusion::Regressed,
-            (_, Some(Verdict::Inconclusive)) | (_, None) => Conclusion::Inconclusive,
+            (_, Some(Verdict::Inconclusive) | None) => Conclusion::Inconclusive,
+            // What did not see a slowdown that is there may have missed another.
+            (_, Some(_)) if !held(SLOWED) => Conclusion::Inconclusive,
             (_, Some(Verdict::Pass | Verdict::Improved)) => Conclusion::Pass,
         };
     }

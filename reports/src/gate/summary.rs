@@ -41,6 +41,7 @@ pub fn summary(comparison: &Comparison) -> String {
         latencies(&mut page, case);
     }
     scores(&mut page, comparison);
+    both_axes(&mut page, comparison);
     controls(&mut page, comparison);
     rules(&mut page, comparison);
     page
@@ -133,6 +134,19 @@ fn scores(page: &mut String, comparison: &Comparison) {
     for score in comparison.scores.iter().filter(|s| !s.changed.is_empty()) {
         answers(page, score);
     }
+}
+
+fn both_axes(page: &mut String, comparison: &Comparison) {
+    let lines = comparison.tradeoffs.iter().map(|t| inline(&t.sentence()));
+    let fronts = comparison.fronts.iter().map(|front| {
+        format!(
+            "{}: the area under the front of accuracy against TTFT changes by {} of the whole ({} %)",
+            inline(&front.suite),
+            words::percent(front.change),
+            words::percents(Some(front.interval)),
+        )
+    });
+    list(page, lines.chain(fronts));
 }
 
 fn answers(page: &mut String, score: &ScoreChange) {

@@ -20,7 +20,7 @@ mod store;
 mod tests;
 
 pub use check::{Change, Rules, changes, session_spread, slower_now};
-pub use detect::{Detector, Shift, detect};
+pub use detect::{Detector, detect};
 pub use plot::pictures;
 pub use series::{Conditions, Series, series};
 pub use store::{Entry, FORMAT, HISTORY_FILE, Store, entries, fingerprint};

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{check::spread_with, *};
 use crate::record::{Machine, Used};
+use crate::stats::ChangePoint;
 
 /// One step up or down by at least half, wherever it is first.
-fn steps(values: &[f64]) -> Vec<Shift> {
+fn steps(values: &[f64]) -> Vec<ChangePoint> {
     let step = |(index, pair): (usize, &[f64])| {
         let (before, after) = (pair[0], pair[1]);
         let far = after > 1.4 * before || before > 1.4 * after;
-        far.then_some(Shift {
+        far.then_some(ChangePoint {
             index: index + 1,
             before,
             after,

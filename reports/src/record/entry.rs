@@ -14,6 +14,8 @@ pub enum Record {
     Case(CaseFacts),
     /// One timed repetition.
     Latency(LatencySample),
+    /// A process launch came to the end of a latency case.
+    Launch(Launch),
     /// One scored sample.
     Sample(SampleRecord),
     /// How a case ended.
@@ -177,7 +179,7 @@ pub struct StageTimes {
 pub struct LatencySample {
     /// Case id.
     pub case: String,
-    /// Which process launch measured it, 0 for the first that wrote to the folder.
+    /// Which process launch measured it, 0 for the first of the case.
     #[serde(default)]
     pub launch: u32,
     /// Index of the repetition; warm-up and timed repetitions count separately, each from 0.
@@ -191,6 +193,42 @@ pub struct LatencySample {
     pub ttft_user_ns: Option<u64>,
 }
 
+/// A process launch that measured a latency case to its end. Launches are what a figure is
+/// replicated by: repetitions within one share its memory layout and its minute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Case id.
+    pub case: String,
+    /// Its number, that of its samples.
+    pub launch: u32,
+    /// What may have disturbed it.
+    pub noise: Noise,
+}
+
+/// Signs of disturbance over the timed repetitions of a launch. `None` where the system does not say.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Noise {
+    /// How long it was watched, seconds.
+    pub seconds: f64,
+    /// Share of the time of all cores that the hypervisor gave to others.
+    pub steal: Option<f64>,
+    /// Share of the time of all cores that other processes used.
+    pub others: Option<f64>,
+    /// Times that the process was taken off a core.
+    pub preempted: Option<u64>,
+    /// Times that it waited by itself.
+    pub yielded: Option<u64>,
+    /// Page faults without reading.
+    pub minor_faults: Option<u64>,
+    /// Page faults that read from a disk.
+    pub major_faults: Option<u64>,
+    /// Mean clock of the cores at the end, MHz.
+    pub clock_mhz: Option<f64>,
+    /// Times that a core was throttled by heat.
+    pub throttled: Option<u64>,
+}
+
 /// One sample of a suite, answered or failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleRecord {
@@ -198,6 +236,10 @@ pub struct SampleRecord {
     pub case: String,
     /// Sample id within the suite.
     pub sample: String,
+    /// Digest of its images: samples that share them are not independent. `None` where they were withheld or
+    /// not read, and in runs of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
     /// What came of it.
     pub outcome: SampleOutcome,
 }

@@ -14,8 +14,8 @@ mod writer;
 
 pub use entry::{
     Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Exhibit, Extraction, FinishReason, Labels,
-    LatencySample, Record, SampleOutcome, SampleRecord, Score, StageCost, StageTimes, TokenCounts,
-    Used, Weights, Workload,
+    LatencySample, Launch, Noise, Record, SampleOutcome, SampleRecord, Score, StageCost,
+    StageTimes, TokenCounts, Used, Weights, Workload,
 };
 pub use manifest::{FORMAT_VERSION, Machine, Manifest, Tool, experiment_digest};
 pub use reader::Run;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    CaseEnd, CaseFacts, Exhibit, LatencySample, Manifest, RECORDS_FILE, Record, SampleOutcome,
-    SampleRecord,
+    CaseEnd, CaseFacts, Exhibit, LatencySample, Launch, Manifest, RECORDS_FILE, Record,
+    SampleOutcome, SampleRecord,
 };
 use crate::{
     error::{Error, Result, io},
@@ -25,8 +25,10 @@ pub struct Run {
     pub manifest: Manifest,
     /// Facts by case id.
     pub cases: BTreeMap<String, CaseFacts>,
-    /// Repetitions, warm-up included; one per case, warm-up flag and iteration.
+    /// Repetitions, warm-up included; one per case, launch, warm-up flag and iteration.
     pub latency: Vec<LatencySample>,
+    /// Launches that came to the end of a case; one per case and number.
+    pub launches: Vec<Launch>,
     /// Samples; one per case and sample id.
     pub samples: Vec<SampleRecord>,
     /// How cases ended, by case id: the outcome is the last one, the memory peak the largest.
@@ -67,6 +69,7 @@ impl Run {
             manifest,
             cases: BTreeMap::new(),
             latency: Vec::new(),
+            launches: Vec::new(),
             samples: Vec::new(),
             ends: BTreeMap::new(),
             exhibits: Vec::new(),
@@ -81,9 +84,18 @@ impl Run {
                     run.cases.entry(facts.case.clone()).or_insert(facts);
                 }
                 Record::Latency(sample) => {
-                    let key = (sample.case.clone(), sample.warm_up, sample.iteration);
+                    let LatencySample {
+                        launch, warm_up, ..
+                    } = sample;
+                    let key = (sample.case.clone(), launch, warm_up, sample.iteration);
                     if iterations.insert(key) {
                         run.latency.push(sample);
+                    }
+                }
+                Record::Launch(launch) => {
+                    let known = |l: &Launch| (&l.case, l.launch) == (&launch.case, launch.launch);
+                    if !run.launches.iter().any(known) {
+                        run.launches.push(launch);
                     }
                 }
                 Record::Sample(sample) => {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    CaseOutcome, Exhibit, MANIFEST_FILE, Manifest, RECORDS_FILE, Record, Run,
+    CaseOutcome, Exhibit, Launch, MANIFEST_FILE, Manifest, RECORDS_FILE, Record, Run,
     manifest::PARTIAL_FILE, reader::Log,
 };
 use crate::error::{Error, Result, io};
@@ -39,8 +39,6 @@ pub struct Progress {
     pub exhibits: BTreeSet<(String, String, String)>,
     /// Ids of the published series already copied.
     pub published: BTreeSet<String>,
-    /// Number to give to the latency samples of this process; 0 in a new folder.
-    pub launch: u32,
     /// Whether a torn last line was dropped.
     pub dropped_torn_line: bool,
 }
@@ -52,8 +50,13 @@ pub struct CaseProgress {
     pub described: bool,
     /// Ids of the samples done, failed ones included.
     pub samples: BTreeSet<String>,
-    /// Timed iterations done; warm-up belongs to a process and is always repeated.
+    /// Timed iterations done by a launch that did not come to its end; warm-up belongs to a process and is
+    /// always repeated.
     pub iterations: BTreeSet<u32>,
+    /// Launches that came to their end.
+    pub launches: u32,
+    /// Number of the next launch.
+    pub next_launch: u32,
 }
 
 impl Progress {
@@ -69,7 +72,6 @@ impl Progress {
                 .map(|(suite, profile, sample)| (suite.into(), profile.into(), sample.into()))
                 .collect(),
             published: run.published.iter().map(|s| s.id.clone()).collect(),
-            launch: run.latency.iter().map(|s| s.launch + 1).max().unwrap_or(0),
             dropped_torn_line: run.torn,
             ..Self::default()
         };
@@ -81,9 +83,16 @@ impl Progress {
             let case = cases.entry(sample.case.clone()).or_default();
             case.samples.insert(sample.sample.clone());
         }
-        for sample in run.latency.iter().filter(|sample| !sample.warm_up) {
+        for launch in &run.launches {
+            cases.entry(launch.case.clone()).or_default().launches += 1;
+        }
+        for sample in &run.latency {
             let case = cases.entry(sample.case.clone()).or_default();
-            case.iterations.insert(sample.iteration);
+            case.next_launch = case.next_launch.max(sample.launch + 1);
+            let ended = |l: &Launch| (&l.case, l.launch) == (&sample.case, sample.launch);
+            if !sample.warm_up && !run.launches.iter().any(ended) {
+                case.iterations.insert(sample.iteration);
+            }
         }
         for (id, end) in &run.ends {
             progress.finished.insert(id.clone(), end.outcome.clone());

@@ -26,10 +26,12 @@ pub use cluster::{BOOTSTRAPS, cluster_flips, cluster_interval};
 pub use frontier::{Frontier, frontier};
 pub use mcnemar::mcnemar;
 pub use multiple::holm;
+pub use normal::normal_significance;
 pub use order::{
     CERTIFIED_CONFIDENCE, Estimate, Interval, certified, certified_count, median_interval, quantile,
 };
 pub use permutation::{ALL_DIVISIONS, difference_interval, permutations};
 pub use proportion::{ExactSum, mean_interval, mean_of_means, wilson};
+pub use random::Random;
 pub use shifts::{RESAMPLES, Significance};
 pub use signflip::{ALL_SIGNS, shift_interval, sign_flips};

@@ -2,14 +2,17 @@
 
 /// SplitMix64 (Steele, Lea and Flood, 2014). Resamples need no better generator, and a seed that is
 /// written down makes a verdict the same whoever computes it.
-pub(super) struct Random(u64);
+#[derive(Debug, Clone)]
+pub struct Random(u64);
 
 impl Random {
-    pub(super) fn seeded(seed: u64) -> Random {
+    /// A generator that starts at `seed`.
+    pub fn seeded(seed: u64) -> Random {
         Random(seed)
     }
 
-    pub(super) fn bits(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -18,16 +21,21 @@ impl Random {
     }
 
     /// One of `0..n`; uneven by less than `n / 2^64`.
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
     /// Puts `count` elements, drawn without replacement and in random order, at the front.
-    pub(super) fn draw<T>(&mut self, items: &mut [T], count: usize) {
+    pub fn draw<T>(&mut self, items: &mut [T], count: usize) {
         for i in 0..count.min(items.len()) {
             let other = i + self.below(items.len() - i);
             items.swap(i, other);
         }
+    }
+
+    /// Puts all elements in random order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        self.draw(items, items.len());
     }
 }
 

@@ -3,6 +3,7 @@
 mod exports;
 mod folder;
 mod format_v1;
+mod gate;
 mod published;
 mod reports;
 mod stats;

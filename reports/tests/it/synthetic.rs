@@ -137,6 +137,7 @@ pub fn repetition(case: &str, iteration: u32, encode_ms: u64, prefill_ms: u64) -
 
 pub fn answered(case: &str, sample: &str, numerator: i64, denominator: u64) -> SampleRecord {
     SampleRecord {
+        images: None,
         case: case.into(),
         sample: sample.into(),
         outcome: SampleOutcome::Ok(Answer {
@@ -238,6 +239,7 @@ pub fn scored_records() -> Vec<Record> {
     }
     records.push(Record::Sample(cut));
     records.push(Record::Sample(SampleRecord {
+        images: None,
         case: scored.case.clone(),
         sample: "q6".into(),
         outcome: SampleOutcome::Failed {

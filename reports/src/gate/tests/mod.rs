@@ -101,6 +101,8 @@ pub(super) fn comparison() -> Comparison {
             ],
             verdict: Verdict::Inconclusive,
         }],
+        tradeoffs: Vec::new(),
+        fronts: Vec::new(),
         controls: vec![Control {
             name: "null".into(),
             what: "base against base".into(),

@@ -1,0 +1,220 @@
+//! One block: a launch of every arm on one case, side by side.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use vlmbench_reports::gate::Launched;
+use vlmbench_reports::record::{CaseFacts, CaseOutcome, LatencySample, Noise, Record};
+use vlmbench_reports::stats::Random;
+use vlmbench_reports::summary::Figure;
+use vlmbench_reports::summary::launch_medians;
+
+use super::arm::{Arm, Timed};
+use crate::context::Context;
+use crate::error::Failure;
+use crate::launch::{Job, JobCase, PROTOCOL, Worker};
+use crate::machine;
+use crate::measure::latency::Earlier;
+
+/// Stolen share of a launch's time from which its block is measured again. It
+/// falls on all arms of the block alike.
+const STOLEN: f64 = 0.1;
+
+/// What a launch measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// The arm's name.
+    pub arm: String,
+    /// Case id.
+    pub case: String,
+    /// Timed repetitions.
+    pub samples: Vec<LatencySample>,
+    /// What may have disturbed it.
+    pub noise: Noise,
+    /// What was measured.
+    #[serde(skip)]
+    pub facts: Option<CaseFacts>,
+}
+
+impl Measured {
+    /// Medians of its repetitions.
+    pub fn medians(&self) -> Launched {
+        let samples: Vec<&LatencySample> = self.samples.iter().collect();
+        let median = |figure: Figure| {
+            let medians = launch_medians(&samples, &[0].into(), figure)?;
+            Some((figure, *medians.get(&0)?))
+        };
+        Figure::ALL.into_iter().filter_map(median).collect()
+    }
+}
+
+/// Whether the rule, fixed before, says to measure a block again.
+pub fn is_disturbed(block: &[Measured]) -> bool {
+    block
+        .iter()
+        .any(|m| m.noise.steal.is_some_and(|share| share > STOLEN))
+}
+
+/// A launch in progress.
+struct Launch {
+    worker: Worker,
+    measured: Measured,
+    /// The last request, whether it counts or not.
+    request_ns: u64,
+    problem: Option<String>,
+}
+
+impl Launch {
+    fn start(arm: &Arm, case: &Timed, ctx: &Context) -> Result<Launch, Failure> {
+        let job = Job {
+            protocol: PROTOCOL,
+            experiment: arm.experiment.clone(),
+            flags: arm.flags.clone(),
+            cases: vec![JobCase {
+                id: case.id.clone(),
+                launch: 0,
+                earlier: Earlier::default(),
+            }],
+            paced: true,
+            slow: arm.slow,
+        };
+        Ok(Launch {
+            worker: Worker::start(arm.program.as_deref(), &job, ctx)?,
+            measured: Measured {
+                arm: arm.name.clone(),
+                case: case.id.clone(),
+                samples: Vec::new(),
+                noise: Noise::default(),
+                facts: None,
+            },
+            request_ns: 0,
+            problem: None,
+        })
+    }
+
+    /// A turn: one repetition to get warm again, which counts for nothing, and
+    /// `kept` more; a turn of one keeps it. A child that ends instead says why later.
+    fn turn(&mut self, kept: u32) -> Result<(), Failure> {
+        let again = u32::from(kept > 1);
+        if self.worker.go(kept + again) {
+            for repetition in 0..kept + again {
+                let before = self.measured.samples.len();
+                self.read(true)?;
+                if repetition < again {
+                    self.measured.samples.truncate(before);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes records up to the next repetition, or to the end.
+    fn read(&mut self, one: bool) -> Result<(), Failure> {
+        while let Some(record) = self.worker.next()? {
+            match record {
+                Record::Case(facts) => self.measured.facts = Some(facts),
+                Record::Launch(launch) => self.measured.noise = launch.noise,
+                Record::CaseEnd(end) => {
+                    if let CaseOutcome::Failed { stage, error } = end.outcome {
+                        self.problem = Some(format!("failed in {stage}: {error}"));
+                    }
+                }
+                Record::Latency(sample) => {
+                    self.request_ns = request_ns(&sample);
+                    if !sample.warm_up {
+                        self.measured.samples.push(sample);
+                    }
+                    if one {
+                        return Ok(());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<Measured, Failure> {
+        self.worker.enough();
+        self.read(false)?;
+        let death = self.worker.end().err();
+        let (arm, case) = (&self.measured.arm, &self.measured.case);
+        match self.problem.or(death) {
+            Some(problem) => Err(Failure::Broken(format!("{arm}: {case}: {problem}"))),
+            None => Ok(self.measured),
+        }
+    }
+}
+
+/// All stages of a repetition.
+fn request_ns(sample: &LatencySample) -> u64 {
+    let stages = &sample.stages;
+    let first = [
+        stages.preprocess_ns,
+        stages.encode_ns,
+        stages.project_ns,
+        stages.prefill_ns,
+    ];
+    first.into_iter().flatten().sum::<u64>() + stages.decode_ns.iter().sum::<u64>()
+}
+
+/// How long a turn is to be at least. A process that has slept finds its caches
+/// cold and its cores asleep, which is most of a request of milliseconds and
+/// nothing of one of seconds.
+const TURN_NS: u64 = 40_000_000;
+/// Repetitions of a turn at most.
+const MOST: u64 = 8;
+
+/// Measures a block: every arm has a turn in each of `rounds`, in a new order
+/// every time. Arms that fit in memory together stay resident and take turns;
+/// else one launch follows the other.
+pub fn measure(
+    arms: &[(&Arm, &Timed)],
+    rounds: u32,
+    random: &mut Random,
+    ctx: &Context,
+) -> Result<Vec<Measured>, Failure> {
+    let needed: u64 = arms.iter().map(|(_, case)| case.memory).sum();
+    let available = machine::report().usable_memory_bytes();
+    let together = available.is_none_or(|available| needed < available / 2);
+    let mut order: Vec<usize> = (0..arms.len()).collect();
+    let mut ended: BTreeMap<usize, Measured> = BTreeMap::new();
+    random.shuffle(&mut order);
+    let sittings: Vec<Vec<usize>> = match together {
+        true => vec![order],
+        false => order.into_iter().map(|one| vec![one]).collect(),
+    };
+    for mut turn in sittings {
+        let mut launches: BTreeMap<usize, Launch> = BTreeMap::new();
+        for &index in &turn {
+            let (arm, case) = arms[index];
+            launches.insert(index, Launch::start(arm, case, ctx)?);
+        }
+        let mut each = |turn: &[usize], kept: u32| -> Result<u64, Failure> {
+            let mut longest = 0;
+            for index in turn {
+                if let Some(launch) = launches.get_mut(index) {
+                    launch.turn(kept)?;
+                    longest = longest.max(launch.request_ns);
+                }
+            }
+            Ok(longest)
+        };
+        let warm_up = turn.iter().map(|index| arms[*index].1.warm_up).max();
+        let mut longest = 0;
+        // Where nothing warms up, the first round tells how long a request is, and counts.
+        for _ in 0..warm_up.unwrap_or(0).max(1) {
+            longest = each(&turn, 1)?;
+        }
+        for _ in 0..rounds {
+            random.shuffle(&mut turn);
+            // By the round before: the first request of a process takes longest.
+            let kept = (TURN_NS / longest.max(1)).clamp(1, MOST) as u32;
+            longest = each(&turn, kept)?;
+        }
+        for (index, launch) in launches {
+            ended.insert(index, launch.end()?);
+        }
+    }
+    Ok(ended.into_values().collect())
+}
