@@ -73,7 +73,7 @@ pub struct Claim {
 /// A ratio of times measured alternately.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
-    /// Median of the ratios of the repetitions with the same index.
+    /// Median of the ratios of the repetitions with the same launch and index.
     pub median: f64,
     /// Its 95 % interval, or the whole range below six repetitions.
     pub range: (f64, f64),
@@ -114,11 +114,11 @@ impl Claim {
             let stages = self.figure.stages().iter();
             stages.map(|stage| stage.of(sample)).sum()
         };
-        let of = |case: &str| -> BTreeMap<u32, f64> {
+        let of = |case: &str| -> BTreeMap<(u32, u32), f64> {
             let timed = run.latency.iter();
             let timed = timed.filter(|s| s.case == case && !s.warm_up);
             timed
-                .filter_map(|s| Some((s.iteration, total(s)?)))
+                .filter_map(|s| Some(((s.launch, s.iteration), total(s)?)))
                 .collect()
         };
         let contender = of(&self.contender.case);

@@ -1,7 +1,8 @@
 //! Safetensors files of a checkpoint folder, memory-mapped.
 //!
 //! A folder holds one `*.safetensors` file, or shards tied together by
-//! `model.safetensors.index.json`. Opening reads headers only; tensors are
+//! `model.safetensors.index.json`. A folder `vision_tower` in it, as ConvLLaVA
+//! saves one, holds another file, whose keys get that prefix. Opening reads headers only; tensors are
 //! slices of the map. What the keys mean is the business of
 //! [`layout`](super::layout).
 
@@ -25,6 +26,8 @@ use crate::weights::{FileDigest, HostData};
 const INDEX: &str = "model.safetensors.index.json";
 /// The usual name of an unsharded checkpoint.
 const SINGLE: &str = "model.safetensors";
+/// The folder of a vision tower that is saved beside its language model.
+pub(super) const TOWER: &str = "vision_tower";
 /// Bytes of the safetensors header's length field.
 const LENGTH_FIELD: usize = 8;
 
@@ -67,12 +70,19 @@ impl WeightFiles {
         let mut weights = WeightFiles::none(folder);
         let index = folder.join(INDEX);
         if folder.join(SINGLE).is_file() {
-            weights.add(SINGLE)?;
+            weights.add(SINGLE, "")?;
         } else if index.is_file() {
             weights.add_shards(&index)?;
         } else {
             let name = only_safetensors(folder)?;
-            weights.add(&name)?;
+            weights.add(&name, "")?;
+        }
+        let tower = folder.join(TOWER);
+        // One that was never taken out of its model is there already.
+        let inside = format!("model.{TOWER}.");
+        if tower.is_dir() && weights.keys_under(&inside).next().is_none() {
+            let name = only_safetensors(&tower)?;
+            weights.add(&format!("{TOWER}/{name}"), &format!("{TOWER}."))?;
         }
         Ok(weights)
     }
@@ -93,7 +103,7 @@ impl WeightFiles {
                     shard: (*shard).into(),
                 });
             }
-            self.add(shard)?;
+            self.add(shard, "")?;
         }
         let disagrees = |tensor: &str, shard: &str, problem| CheckpointError::IndexDisagrees {
             index: index.to_path_buf(),
@@ -127,7 +137,8 @@ impl WeightFiles {
         Ok(())
     }
 
-    fn add(&mut self, name: &str) -> Result<(), CheckpointError> {
+    /// Maps a file; its keys get `prefix`.
+    fn add(&mut self, name: &str, prefix: &str) -> Result<(), CheckpointError> {
         let path = self.folder.join(name);
         let io = |source| CheckpointError::Io {
             path: path.clone(),
@@ -151,6 +162,7 @@ impl WeightFiles {
                 file: self.files.len(),
                 bytes: start + from..start + to,
             };
+            let key = format!("{prefix}{key}");
             if let Some(other) = self.tensors.insert(key.clone(), entry) {
                 return Err(CheckpointError::Header {
                     path,

@@ -6,7 +6,8 @@ use std::path::Path;
 /// Which files of a repository are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileFilter {
-    /// A checkpoint: safetensors, JSON, and tokenizer files in the top folder.
+    /// A checkpoint: safetensors, JSON, and tokenizer files in the top folder, and in that of a vision
+    /// tower beside a language model.
     Checkpoint,
     /// Parquet shards.
     Parquet {
@@ -25,7 +26,8 @@ impl FileFilter {
         match self {
             Self::Checkpoint => {
                 let wanted = [".json", ".safetensors", ".model", ".jinja", "merges.txt"];
-                folders.is_empty() && wanted.iter().any(|end| file.ends_with(end))
+                matches!(folders, "" | "vision_tower")
+                    && wanted.iter().any(|end| file.ends_with(end))
             }
             Self::Parquet { config, split } => {
                 let of_split = |split: &String| {

@@ -84,6 +84,8 @@ fn every_layout_is_recognised() {
         ("fastvlm/fast_vlm", "fast_vlm (transformers)"),
         ("fastvlm/llava_qwen2", "llava_qwen2 (Apple FastVLM)"),
         ("mobilevlm/mobilevlm", "mobilevlm (MobileVLM v2)"),
+        ("convllava/beside", "llava (ConvLLaVA)"),
+        ("convllava/one", "llava (ConvLLaVA, in one)"),
         ("llava/published", "llava (transformers, published)"),
         ("llava/transformers5", "llava (transformers 5)"),
         ("llava/llava", "llava (LLaVA)"),

@@ -261,6 +261,12 @@ fn mobilevlm_agrees_with_its_published_definition() {
 }
 
 #[test]
+fn convllava_agrees_with_transformers_parts_of_it() {
+    check_model("convllava/beside", &[""]);
+    check_model("convllava/one", &[""]);
+}
+
+#[test]
 fn convnext_agrees_with_timm_at_every_size_and_layout() {
     for layout in ["timm", "open_clip", "transformers"] {
         check_encoder(&format!("convnext/{layout}"), &["", "_70"]);

@@ -8,7 +8,7 @@ use vlmbench_reports::fronts::area_change;
 use vlmbench_reports::gate::{
     self, Comparison, Conclusion, Design, Export, FrontChange, Settings, Side,
 };
-use vlmbench_reports::record::{CaseFacts, Run};
+use vlmbench_reports::record::{CaseFacts, MANIFEST_FILE, Run};
 use vlmbench_reports::report::{AccuracySource, Report};
 
 use super::Format;
@@ -88,7 +88,7 @@ pub struct Rule {
     /// Pairs of launches after which it is looked whether all is decided
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [12, 24])]
     pub looks: Vec<usize>,
-    /// Turns of a launch, each of 40 ms or of one repetition
+    /// Turns of a launch, each of about 100 ms or of one repetition
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub rounds: u32,
     /// Seed of all orders
@@ -196,7 +196,13 @@ fn finished(args: &Args, settings: &Settings) -> Result<Comparison, Failure> {
     };
     let mut comparison = empty(side(&base), side(&candidate), &settings);
     let spread = super::history::spread(args.history.as_deref(), &base)?;
-    comparison.cases = gate::unpaired(&base, &candidate, &settings, &spread);
+    let scored = !gate::matched(&base, &candidate).is_empty();
+    let timed = base
+        .launches
+        .iter()
+        .any(|l| candidate.cases.contains_key(&l.case));
+    let part = settings.shared(timed && scored);
+    comparison.cases = gate::unpaired(&base, &candidate, &part, &spread);
     for change in &mut comparison.cases {
         let both = base
             .cases
@@ -212,7 +218,7 @@ fn finished(args: &Args, settings: &Settings) -> Result<Comparison, Failure> {
         );
     }
     comparison.design = (!comparison.cases.is_empty()).then_some(Design::Runs);
-    comparison.scores = gate::scored(&base, &candidate, &settings);
+    comparison.scores = gate::scored(&base, &candidate, &part);
     comparison.tradeoffs = gate::tradeoffs(&comparison.cases, &comparison.scores, &|id| {
         base.cases.get(id)
     });
@@ -290,6 +296,8 @@ fn live(args: &Args, settings: &Settings, ctx: &Context) -> Result<Comparison, F
             .extend(broken.map(|why| format!("{name}: {why}")));
     }
     let cases = matched(&ours.timed, &theirs.timed).map_err(Failure::Usage)?;
+    let asks = ours.asks && theirs.asks;
+    let part = settings.shared(asks && !cases.is_empty());
     let mut timed = Vec::new();
     if !cases.is_empty() {
         let stage = match cases.iter().all(|(base, _)| base.encodes) {
@@ -298,33 +306,46 @@ fn live(args: &Args, settings: &Settings, ctx: &Context) -> Result<Comparison, F
         };
         let usual = Slow { stage, by: 0.05 };
         let control = (!args.no_controls).then(|| args.control.unwrap_or(usual));
-        timed = latencies(
-            args,
-            settings,
-            [base.clone(), candidate.clone()],
-            &cases,
-            control,
-            ctx,
-            &mut comparison,
-        )?;
+        let both = [base.clone(), candidate.clone()];
+        let measured = latencies(args, &part, both, &cases, control, ctx, &mut comparison);
+        timed = unless_broken(measured, &mut comparison)?.unwrap_or_default();
     }
-    if ours.asks && theirs.asks {
-        let base = asked(&base, &args.out, ctx)?;
-        let candidate = asked(&candidate, &args.out, ctx)?;
-        comparison.scores = gate::scored(&base, &candidate, settings);
-        let facts = |id: &str| {
-            base.cases
-                .get(id)
-                .or_else(|| timed.iter().find(|f| f.case == id))
-        };
+    let answers = asks.then(|| {
+        Ok((
+            asked(&base, &args.out, ctx)?,
+            asked(&candidate, &args.out, ctx)?,
+        ))
+    });
+    let answers = answers
+        .map(|answers| unless_broken(answers, &mut comparison))
+        .transpose()?;
+    if let Some(Some((base, candidate))) = answers {
+        comparison.scores = gate::scored(&base, &candidate, &part);
+        let of_run = |id: &str| base.cases.get(id);
+        let facts = |id: &str| of_run(id).or_else(|| timed.iter().find(|f| f.case == id));
         comparison.tradeoffs = gate::tradeoffs(&comparison.cases, &comparison.scores, &facts);
     }
-    if cases.is_empty() && comparison.scores.is_empty() {
+    if cases.is_empty() && !asks {
         comparison
             .problems
             .push("there is nothing to compare".into());
     }
     Ok(comparison)
+}
+
+/// A side that does not run breaks the comparison, and is part of it: whoever
+/// reads its files is to find it there.
+fn unless_broken<T>(
+    measured: Result<T, Failure>,
+    comparison: &mut Comparison,
+) -> Result<Option<T>, Failure> {
+    match measured {
+        Err(Failure::Broken(problem)) => {
+            comparison.problems.push(problem);
+            Ok(None)
+        }
+        measured => measured.map(Some),
+    }
 }
 
 /// Pairs of launches of the cases that are timed; what was measured of the base.
@@ -393,18 +414,21 @@ fn latencies(
 /// Asks an arm's suites, by its own program, into a run folder of its own.
 fn asked(arm: &Arm, out: &Path, ctx: &Context) -> Result<Run, Failure> {
     let folder = out.join(&arm.name);
-    // Another comparison's answers are not this one's.
-    let _ = std::fs::remove_dir_all(&folder);
+    // Another comparison's answers are not this one's; whatever else lies there is somebody's.
+    if folder.join(MANIFEST_FILE).is_file() {
+        std::fs::remove_dir_all(&folder).map_err(|source| Failure::Output {
+            path: folder.clone(),
+            source,
+        })?;
+    }
     let program = match &arm.program {
         Some(program) => program.clone(),
         None => std::env::current_exe().map_err(|e| Failure::Internal(e.to_string()))?,
     };
     let mut command = Command::new(&program);
-    command
-        .args(&ctx.inherited)
-        .args(["run", &arm.experiment, "--only", "quality", "--out"])
-        .arg(&folder);
-    command.args(arm.flags.arguments());
+    command.args(&ctx.inherited);
+    command.args(["run", &arm.experiment, "--only", "quality", "--out"]);
+    command.arg(&folder).args(arm.flags.arguments());
     let status = command
         .stdout(Stdio::null())
         .status()

@@ -27,8 +27,8 @@ pub struct Measured {
     pub arm: String,
     /// Case id.
     pub case: String,
-    /// Timed repetitions.
-    pub samples: Vec<LatencySample>,
+    /// Repetitions that count, turn by turn.
+    pub turns: Vec<Vec<LatencySample>>,
     /// What may have disturbed it.
     pub noise: Noise,
     /// What was measured.
@@ -37,15 +37,19 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Medians of its repetitions.
-    pub fn medians(&self) -> Launched {
-        let samples: Vec<&LatencySample> = self.samples.iter().collect();
-        let median = |figure: Figure| {
-            let medians = launch_medians(&samples, &[0].into(), figure)?;
-            Some((figure, *medians.get(&0)?))
-        };
-        Figure::ALL.into_iter().filter_map(median).collect()
+    /// Medians of each turn.
+    pub fn medians(&self) -> Vec<Launched> {
+        self.turns.iter().map(|turn| medians(turn)).collect()
     }
+}
+
+fn medians(turn: &[LatencySample]) -> Launched {
+    let samples: Vec<&LatencySample> = turn.iter().collect();
+    let median = |figure: Figure| {
+        let medians = launch_medians(&samples, &[0].into(), figure)?;
+        Some((figure, *medians.get(&0)?))
+    };
+    Figure::ALL.into_iter().filter_map(median).collect()
 }
 
 /// Whether the rule, fixed before, says to measure a block again.
@@ -83,7 +87,7 @@ impl Launch {
             measured: Measured {
                 arm: arm.name.clone(),
                 case: case.id.clone(),
-                samples: Vec::new(),
+                turns: Vec::new(),
                 noise: Noise::default(),
                 facts: None,
             },
@@ -92,25 +96,28 @@ impl Launch {
         })
     }
 
-    /// A turn: one repetition to get warm again, which counts for nothing, and
-    /// `kept` more; a turn of one keeps it. A child that ends instead says why later.
-    fn turn(&mut self, kept: u32) -> Result<(), Failure> {
-        let again = u32::from(kept > 1);
+    /// A turn: `again` repetitions to get warm, which count for nothing, and
+    /// `kept` more. A child that ends instead says why later.
+    fn turn(&mut self, again: u32, kept: u32) -> Result<(), Failure> {
+        let mut turn = Vec::new();
         if self.worker.go(kept + again) {
             for repetition in 0..kept + again {
-                let before = self.measured.samples.len();
-                self.read(true)?;
-                if repetition < again {
-                    self.measured.samples.truncate(before);
-                }
+                let sample = self.read(true)?;
+                turn.extend(sample.filter(|s| !s.warm_up && repetition >= again));
             }
+        }
+        if !turn.is_empty() {
+            self.measured.turns.push(turn);
         }
         Ok(())
     }
 
     /// Takes records up to the next repetition, or to the end.
-    fn read(&mut self, one: bool) -> Result<(), Failure> {
-        while let Some(record) = self.worker.next()? {
+    fn read(&mut self, one: bool) -> Result<Option<LatencySample>, Failure> {
+        let Measured { arm, case, .. } = &self.measured;
+        let place = format!("{arm}: {case}");
+        let broken = |problem: String| Failure::Broken(format!("{place}: {problem}"));
+        while let Some(record) = self.worker.record().map_err(broken)? {
             match record {
                 Record::Case(facts) => self.measured.facts = Some(facts),
                 Record::Launch(launch) => self.measured.noise = launch.noise,
@@ -121,17 +128,14 @@ impl Launch {
                 }
                 Record::Latency(sample) => {
                     self.request_ns = request_ns(&sample);
-                    if !sample.warm_up {
-                        self.measured.samples.push(sample);
-                    }
                     if one {
-                        return Ok(());
+                        return Ok(Some(sample));
                     }
                 }
                 _ => {}
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn end(mut self) -> Result<Measured, Failure> {
@@ -158,12 +162,14 @@ fn request_ns(sample: &LatencySample) -> u64 {
     first.into_iter().flatten().sum::<u64>() + stages.decode_ns.iter().sum::<u64>()
 }
 
-/// How long a turn is to be at least. A process that has slept finds its caches
-/// cold and its cores asleep, which is most of a request of milliseconds and
-/// nothing of one of seconds.
-const TURN_NS: u64 = 40_000_000;
+/// How long a turn is to be at least.
+const TURN_NS: u64 = 100_000_000;
 /// Repetitions of a turn at most.
 const MOST: u64 = 8;
+/// Requests from this length on need not get warm again: a process that has
+/// slept finds its caches cold and its cores asleep, which is much of a request
+/// of milliseconds and nothing of one of seconds.
+const LONG_NS: u64 = 500_000_000;
 
 /// Measures a block: every arm has a turn in each of `rounds`, in a new order
 /// every time. Arms that fit in memory together stay resident and take turns;
@@ -190,11 +196,11 @@ pub fn measure(
             let (arm, case) = arms[index];
             launches.insert(index, Launch::start(arm, case, ctx)?);
         }
-        let mut each = |turn: &[usize], kept: u32| -> Result<u64, Failure> {
+        let mut each = |turn: &[usize], again: u32, kept: u32| -> Result<u64, Failure> {
             let mut longest = 0;
             for index in turn {
                 if let Some(launch) = launches.get_mut(index) {
-                    launch.turn(kept)?;
+                    launch.turn(again, kept)?;
                     longest = longest.max(launch.request_ns);
                 }
             }
@@ -204,13 +210,13 @@ pub fn measure(
         let mut longest = 0;
         // Where nothing warms up, the first round tells how long a request is, and counts.
         for _ in 0..warm_up.unwrap_or(0).max(1) {
-            longest = each(&turn, 1)?;
+            longest = each(&turn, 0, 1)?;
         }
         for _ in 0..rounds {
             random.shuffle(&mut turn);
             // By the round before: the first request of a process takes longest.
             let kept = (TURN_NS / longest.max(1)).clamp(1, MOST) as u32;
-            longest = each(&turn, kept)?;
+            longest = each(&turn, u32::from(longest < LONG_NS), kept)?;
         }
         for (index, launch) in launches {
             ended.insert(index, launch.end()?);

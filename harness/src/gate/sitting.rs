@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use vlmbench_reports::gate::{
-    self, CaseChange, Control, Launched, NULL, Pairs, SLOWED, Settings, Verdict,
+    self, CaseChange, Control, NULL, Pair, Pairs, SLOWED, Settings, Verdict,
 };
 use vlmbench_reports::record::{CaseFacts, Noise};
 use vlmbench_reports::stats::Random;
@@ -141,8 +141,11 @@ impl Sitting<'_> {
                 launches: blocks
                     .iter()
                     .take(pairs)
-                    .map(|block| (block[0].medians(), block[arm].medians()))
-                    .collect::<Vec<(Launched, Launched)>>(),
+                    .map(|block| Pair {
+                        base: block[0].medians(),
+                        candidate: block[arm].medians(),
+                    })
+                    .collect(),
             })
             .collect();
         let mut changes = gate::paired(&paired, self.settings);

@@ -1,7 +1,7 @@
 //! The parent's side of a launch.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use vlmbench_reports::record::Record;
@@ -12,7 +12,6 @@ use crate::error::Failure;
 
 /// A child that does a job.
 pub struct Worker {
-    program: PathBuf,
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -44,7 +43,6 @@ impl Worker {
         // A child that does not read says why on its standard error, and its end is seen below.
         let _ = writeln!(input, "{job}");
         Ok(Worker {
-            program,
             child,
             input: Some(input),
             output: BufReader::new(output),
@@ -66,23 +64,16 @@ impl Worker {
         self.input = None;
     }
 
-    /// The next record; `None` when the child has no more.
-    pub fn next(&mut self) -> Result<Option<Record>, Failure> {
+    /// The next record; `None` when the child has no more. `Err` says in words
+    /// what it wrote instead of one.
+    pub fn record(&mut self) -> Result<Option<Record>, String> {
         let mut line = String::new();
-        let read = self.output.read_line(&mut line);
-        let broken = |problem: String| Failure::Input {
-            path: self.program.clone(),
-            problem,
-        };
-        match read {
+        match self.output.read_line(&mut line) {
             Ok(0) => Ok(None),
             Ok(_) => serde_json::from_str(&line)
                 .map(Some)
-                .map_err(|e| broken(format!("its worker wrote no record: {e}"))),
-            Err(e) if e.kind() == ErrorKind::InvalidData => {
-                Err(broken("its worker wrote no text".into()))
-            }
-            Err(e) => Err(broken(format!("its worker cannot be read: {e}"))),
+                .map_err(|e| format!("the worker wrote no record, {e}: {}", line.trim_end())),
+            Err(e) => Err(format!("the worker cannot be read: {e}")),
         }
     }
 

@@ -84,10 +84,13 @@ impl Digests {
 
 /// The files of a checkpoint that decide its answers.
 fn weight_files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
+    // A vision tower may lie beside its language model.
+    let folders = [folder.to_path_buf(), folder.join("vision_tower")];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok());
     let mut files: Vec<PathBuf> = entries
+        .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             let extension = path.extension().and_then(|e| e.to_str());

@@ -1,6 +1,6 @@
 //! Latency cases in processes of their own: the parent's side, and the child's.
 
-use vlmbench_reports::record::{CaseEnd, CaseOutcome, Progress, Record};
+use vlmbench_reports::record::{CaseEnd, CaseOutcome, Progress, Record, Weights};
 use vlmbench_reports::summary::ttft_paper_ns;
 
 use super::{Ending, Execution, Failed, Runnable, digests};
@@ -70,7 +70,12 @@ impl Execution<'_> {
         let mut endings: Vec<Option<Ending>> = vec![None; job.cases.len()];
         let place = |id: &str| job.cases.iter().position(|case| case.id == id);
         let mut worker = Worker::start(None, job, self.ctx)?;
-        while let Some(record) = worker.next()? {
+        let death = loop {
+            let record = match worker.record() {
+                Ok(Some(record)) => record,
+                Ok(None) => break worker.end().err(),
+                Err(problem) => break Some(problem),
+            };
             match record {
                 Record::Case(mut facts) => {
                     let known = self.progress.cases.entry(facts.case.clone()).or_default();
@@ -79,8 +84,7 @@ impl Execution<'_> {
                     }
                     // The files were hashed before the first case.
                     if let Some(r) = group.iter().find(|r| r.case.id.as_str() == facts.case)
-                        && let vlmbench_reports::record::Weights::Checkpoint { digests, .. } =
-                            &mut facts.weights
+                        && let Weights::Checkpoint { digests, .. } = &mut facts.weights
                     {
                         *digests = self.digests.weights(&r.ready.recipe).clone();
                     }
@@ -115,8 +119,7 @@ impl Execution<'_> {
                 }
                 record => self.append(&record)?,
             }
-        }
-        let death = worker.end().err();
+        };
         let lost = || {
             let error = death
                 .clone()

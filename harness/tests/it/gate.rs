@@ -146,9 +146,23 @@ fn controls_are_measured_beside_and_tell_whether_the_gate_can_see() {
 #[test]
 fn a_side_that_cannot_run_is_broken_and_not_fast() {
     let place = place();
-    let program = ["--candidate-program", "/bin/false", "--looks", "2"];
-    let broken = live(place.path(), "x.yaml", "x.yaml", &program);
-    broken.fails(11, &["candidate", "small-fastvithd"]);
+    let program = [
+        "--candidate-program",
+        "/bin/false",
+        "--looks",
+        "2",
+        "--export",
+        "junit",
+    ];
+    let broken = live(place.path(), "x.yaml", "x.yaml", &program).json(11);
+    assert_eq!(broken["conclusion"], "broken");
+    let problem = broken["problems"][0].as_str().unwrap();
+    assert!(
+        problem.contains("candidate") && problem.contains("small-fastvithd"),
+        "{problem}"
+    );
+    let junit = fs::read_to_string(place.path().join("runs/compare/junit.xml")).unwrap();
+    assert!(junit.contains("<error"), "{junit}");
     let missing = ["--candidate-program", "no-such-program", "--looks", "2"];
     live(place.path(), "x.yaml", "x.yaml", &missing).fails(7, &["no-such-program"]);
 }

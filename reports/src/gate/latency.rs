@@ -11,16 +11,49 @@ use crate::{
 /// Confidence of the intervals that stand beside changes.
 const CONFIDENCE: f64 = 0.95;
 
-/// Medians of the repetitions of one launch, milliseconds.
+/// Medians of a figure over the repetitions of a turn or a launch, milliseconds.
 pub type Launched = BTreeMap<Figure, f64>;
+
+/// A launch of each side that took turns.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pair {
+    /// Turns of the base, in order.
+    pub base: Vec<Launched>,
+    /// Turns of the candidate, those of one index side by side.
+    pub candidate: Vec<Launched>,
+}
+
+impl Pair {
+    /// Medians over the turns of both launches, and of the logarithms of the ratios turn by turn: what slowed one
+    /// turn slowed the other. `None` if a turn lacks the figure.
+    fn of(&self, figure: Figure) -> Option<(f64, f64, f64)> {
+        let all = |turns: &[Launched]| -> Option<Vec<f64>> {
+            turns
+                .iter()
+                .map(|turn| turn.get(&figure).copied())
+                .collect()
+        };
+        let (base, candidate) = (all(&self.base)?, all(&self.candidate)?);
+        let ratios = base
+            .iter()
+            .zip(&candidate)
+            .map(|(one, other)| (other / one).ln());
+        let ratio = median(ratios)?;
+        Some((
+            median(base.into_iter())?,
+            median(candidate.into_iter())?,
+            ratio,
+        ))
+    }
+}
 
 /// Launches of one case on both sides.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pairs {
     /// Case id.
     pub case: String,
-    /// Base and candidate of each pair.
-    pub launches: Vec<(Launched, Launched)>,
+    /// The pairs, in order.
+    pub launches: Vec<Pair>,
 }
 
 /// A change as it was estimated, before it is held to the others.
@@ -37,7 +70,7 @@ pub(super) struct Estimated {
 
 /// What is said about the latencies of all cases after one of the looks that `settings` plan.
 ///
-/// A figure is the mean over pairs of `ln(candidate / base)` of the launches' medians, tested by flipping signs
+/// A figure is the mean over pairs of the median over turns of `ln(candidate / base)`, tested by flipping signs
 /// and held to all gated figures of all cases by Holm's rule at `alpha / looks`. It *regressed* if it is
 /// significant and at least `relevant`, *improved* likewise on the other side, *passes* if its interval ends
 /// below `tolerated`.
@@ -52,16 +85,11 @@ pub fn paired(cases: &[Pairs], settings: &Settings) -> Vec<CaseChange> {
 }
 
 fn estimate(pairs: &Pairs, figure: Figure) -> Option<Estimated> {
-    let both = |(base, candidate): &(Launched, Launched)| {
-        Some((*base.get(&figure)?, *candidate.get(&figure)?))
-    };
     // A figure stands only if every launch has it.
-    let launches: Option<Vec<(f64, f64)>> = pairs.launches.iter().map(both).collect();
+    let launches: Option<Vec<(f64, f64, f64)>> =
+        pairs.launches.iter().map(|pair| pair.of(figure)).collect();
     let launches = launches?;
-    let ratios: Vec<f64> = launches
-        .iter()
-        .map(|(base, candidate)| (candidate / base).ln())
-        .collect();
+    let ratios: Vec<f64> = launches.iter().map(|(.., ratio)| *ratio).collect();
     let interval = shift_interval(&ratios, CONFIDENCE).map(|i| Interval {
         low: i.low.exp_m1(),
         high: i.high.exp_m1(),
@@ -69,8 +97,8 @@ fn estimate(pairs: &Pairs, figure: Figure) -> Option<Estimated> {
     });
     Some(Estimated {
         figure,
-        base_ms: median(launches.iter().map(|(base, _)| *base))?,
-        candidate_ms: median(launches.iter().map(|(_, candidate)| *candidate))?,
+        base_ms: median(launches.iter().map(|(base, ..)| *base))?,
+        candidate_ms: median(launches.iter().map(|(_, candidate, _)| *candidate))?,
         shift: ratios.iter().sum::<f64>() / ratios.len() as f64,
         interval,
         significance: sign_flips(&ratios)?,
@@ -173,7 +201,10 @@ mod tests {
             let candidate = factors
                 .iter()
                 .map(|(figure, ms, by)| (*figure, ms * by * noise));
-            (base.collect(), candidate.collect())
+            Pair {
+                base: vec![base.collect()],
+                candidate: vec![candidate.collect()],
+            }
         });
         Pairs {
             case: case.into(),
@@ -191,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn what_slows_a_turn_slows_both_of_it() {
+        let turns = |ms: [f64; 3]| ms.map(|ms| Launched::from([(Figure::Encode, ms)])).to_vec();
+        // The machine was half as fast in the second turn; the candidate takes a tenth more.
+        let pair = Pair {
+            base: turns([10.0, 20.0, 11.0]),
+            candidate: turns([11.0, 22.0, 12.1]),
+        };
+        let (base, candidate, ratio) = pair.of(Figure::Encode).unwrap();
+        assert_eq!((base, candidate), (11.0, 12.1));
+        assert!((ratio - 1.1_f64.ln()).abs() < 1e-12, "{ratio}");
+        assert_eq!(pair.of(Figure::Prefill), None);
+    }
+
+    #[test]
     fn each_stage_gets_its_own_verdict() {
         let case = pairs(
             "a",
@@ -203,7 +248,7 @@ mod tests {
                 (Figure::TtftPaper, 80.0, 1.02),
             ],
         );
-        let found = verdicts(&[case.clone()], &Settings::default());
+        let found = verdicts(std::slice::from_ref(&case), &Settings::default());
         let wanted = [
             ("encode", Verdict::Regressed),
             ("project", Verdict::Pass),
@@ -241,7 +286,7 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(
-            verdicts(&[alone.clone()], &settings)[0].1,
+            verdicts(std::slice::from_ref(&alone), &settings)[0].1,
             Verdict::Regressed
         );
         let steady = |case: &str| pairs(case, 8, 0.01, &[(Figure::Encode, 50.0, 1.0)]);

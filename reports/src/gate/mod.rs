@@ -28,7 +28,7 @@ mod tradeoff;
 mod words;
 
 pub use differences::{clock, differences, flags};
-pub use latency::{Launched, Pairs, paired};
+pub use latency::{Launched, Pair, Pairs, paired};
 pub use runs::unpaired;
 pub use scores::{matched, scored};
 pub use tradeoff::{Tradeoff, tradeoffs};
@@ -106,6 +106,16 @@ impl Default for Settings {
             tolerated_points: 2.0,
             least_share: 0.02,
             looks: vec![12, 24],
+        }
+    }
+}
+
+impl Settings {
+    /// The same for times or for answers alone, which share the chance of a false alarm if there are `both`.
+    pub fn shared(&self, both: bool) -> Settings {
+        Settings {
+            alpha: if both { self.alpha / 2.0 } else { self.alpha },
+            ..self.clone()
         }
     }
 }

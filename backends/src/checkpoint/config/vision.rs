@@ -1,10 +1,13 @@
 //! Vision encoders from CLIP, timm, MobileCLIP, OpenCLIP and LLaVA
 //! configurations.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 use super::super::CheckpointError;
-use super::super::json::Node;
+use super::super::files::TOWER;
+use super::super::json::{self, Node};
 use super::image::{self, Preprocessing};
 use super::{Context, Vision, tiles};
 use crate::error::Result;
@@ -333,7 +336,10 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
     let tower = c.config.get("mm_vision_tower");
     let path = tower.str()?;
     let name = path.rsplit('/').next().unwrap_or(path);
-    let mut vision = if let Some(side) = name.strip_prefix("mobileclip_l_") {
+    let beside = c.files.folder().join(TOWER).join("config.json");
+    let mut vision = if beside.is_file() {
+        saved_tower(c, &beside)?
+    } else if let Some(side) = name.strip_prefix("mobileclip_l_") {
         // The name carries the input side after its last underscore.
         let side = side
             .parse()
@@ -382,7 +388,8 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
             registered(c, name, FEATURE_LAYER, ImagePolicy::siglip())?
         }
     } else {
-        let known = "known: mobileclip_l_<side>, clip-vit-large-patch14, clip-vit-large-patch14-336, siglip-so400m-patch14-384";
+        let known = "known: mobileclip_l_<side>, clip-vit-large-patch14, clip-vit-large-patch14-336, siglip-so400m-patch14-384, \
+                     and a ConvNeXt in a folder vision_tower";
         return Err(tower
             .error(format!("no reader for this vision tower; {known}"))
             .into());
@@ -405,6 +412,43 @@ pub(super) fn llava_tower(c: &Context) -> Result<Vision> {
             let known = "only `pad`, `square`, `anyres` and `anyres_max_<tiles>` are supported";
             return Err(aspect.error(known).into());
         }
+    }
+    Ok(vision)
+}
+
+/// A ConvNeXt that ConvLLaVA's code saves in a folder of its own, with its fifth
+/// stage in its configuration.
+fn saved_tower(c: &Context, path: &Path) -> Result<Vision> {
+    let config = json::read(path)?;
+    let own = Context {
+        config: config.root(),
+        preprocessor: image::preprocessor(&c.files.folder().join(TOWER))?,
+        files: c.files,
+    };
+    let model = own.config.get("model_type");
+    if model.str()? != "convnext" {
+        return Err(model
+            .error("only `convnext` is supported beside a language model")
+            .into());
+    }
+    let mut vision = convnext(&own, &own.config)?;
+    if let EncoderConfig::ConvNext(tower) = &mut vision.encoder.config {
+        let layer = c.config.get("mm_vision_select_layer");
+        match layer
+            .clone()
+            .optional()
+            .map(|node| node.i64())
+            .transpose()?
+        {
+            None | Some(-1) => {}
+            // The last block is taken off there.
+            Some(-2) => *tower.depths.last_mut().unwrap_or(&mut 0) -= 1,
+            Some(_) => return Err(layer.error("only -1 and -2 are supported").into()),
+        }
+        tower.check()?;
+    }
+    if let Some(side) = c.config.get("mm_vision_resolution").optional() {
+        vision.resolution = side.usize()?;
     }
     Ok(vision)
 }

@@ -181,6 +181,21 @@ pub static LAYOUTS: &[Layout] = &[
             "lm_head",
         ),
     ),
+    // Its tower is in a folder of its own, or was never taken out of the model.
+    whole(
+        "llava (ConvLLaVA)",
+        ("vision_tower.", &HF_CONVNEXT),
+        MM_PROJECTOR,
+        "model.",
+        "lm_head",
+    ),
+    whole(
+        "llava (ConvLLaVA, in one)",
+        ("model.vision_tower.vision_tower.", &HF_CONVNEXT),
+        MM_PROJECTOR,
+        "model.",
+        "lm_head",
+    ),
     Layout {
         name: "cambrian_llama (Cambrian-1)",
         vision: None,
