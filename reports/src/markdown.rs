@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     claims::{self, Claim},
-    fronts,
-    record::{Machine, Run},
+    fronts, gate,
+    record::{Machine, Noise, Run},
     report::{AccuracySource, Picture, Report},
     stats::certified_count,
     summary::{CaseSummary, Figure},
@@ -35,6 +35,7 @@ pub fn render(report: &Report, pictures: &[Picture], gallery: Option<&Path>) -> 
     }
     page.section("Cases without a result", &table::failures(report));
     tails(&mut page, report);
+    disturbance(&mut page, report);
     provenance(&mut page, report);
     method(&mut page, report);
     for (index, run) in report.runs.iter().enumerate() {
@@ -148,6 +149,20 @@ fn quality(page: &mut Page, report: &Report) {
              95%, Wilson's for right-or-wrong scores and normal ones for graded scores; both take \
              samples as independent.",
         );
+    }
+}
+
+/// What may have disturbed the launches, summed up by run.
+fn disturbance(page: &mut Page, report: &Report) {
+    let flags = report.runs.iter().enumerate().flat_map(|(index, run)| {
+        let noises: Vec<Noise> = run.launches.iter().map(|l| l.noise.clone()).collect();
+        let flags = gate::flags(&noises, true).into_iter();
+        flags.map(move |flag| format!("run {}: {flag}", index + 1))
+    });
+    let flags: Vec<String> = flags.collect();
+    if !flags.is_empty() {
+        page.heading(2, "Signs of disturbance");
+        page.list(flags);
     }
 }
 

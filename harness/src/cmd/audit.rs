@@ -10,12 +10,9 @@ use crate::audit::{self, Audit, LEAST_PAIRS, Row, Verdict};
 use crate::config::experiment::{ImageSize, Latency};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
-use crate::machine;
 use crate::measure::agreement::Tolerances;
 use crate::measure::clock::Monotonic;
-use crate::measure::memory;
-use crate::measure::session::{Load, Session};
-use crate::plan::{CaseCost, Workload};
+use crate::measure::session::{Load, Session, affordable};
 
 /// Arguments of `audit`.
 #[derive(Debug, clap::Args)]
@@ -79,18 +76,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         image: ImageSize { width, height },
         ..Latency::default()
     };
-    let workload = match recipe.decoder {
-        None => Workload::EncoderLatency(latency),
-        Some(_) => Workload::EndToEndLatency(latency),
-    };
-    let cost = CaseCost::of(&workload, &recipe, options.precision)?;
-    let available = machine::report().usable_memory_bytes();
-    if let Some(why) = memory::shortage(cost.memory_bytes(), available) {
-        return Err(Failure::Backend(vlmbench_backends::Error::Unavailable {
-            what: format!("memory for {} in {}", recipe.name, options.precision),
-            why,
-        }));
-    }
+    affordable(&recipe, &latency, options.precision)?;
     let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
     let load = Load {
         recipe: &recipe,

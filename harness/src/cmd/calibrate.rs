@@ -14,7 +14,7 @@ use vlmbench_reports::stats::wilson;
 use vlmbench_reports::table::{Align, Table, column};
 
 use super::Format;
-use super::compare::Rule;
+use super::compare::{Rule, enough_pairs};
 use super::plan::Selection;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
@@ -107,6 +107,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
             hint: "it has no latency case that can run".into(),
         });
     }
+    enough_pairs(&settings, cases.len())?;
     let path = args.out.join("gates.jsonl");
     let mut said = read(&path)?;
     let mut file = File::options()

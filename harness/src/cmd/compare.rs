@@ -298,6 +298,7 @@ fn live(args: &Args, settings: &Settings, ctx: &Context) -> Result<Comparison, F
     let cases = matched(&ours.timed, &theirs.timed).map_err(Failure::Usage)?;
     let asks = ours.asks && theirs.asks;
     let part = settings.shared(asks && !cases.is_empty());
+    enough_pairs(&part, cases.len())?;
     let mut timed = Vec::new();
     if !cases.is_empty() {
         let stage = match cases.iter().all(|(base, _)| base.encodes) {
@@ -331,6 +332,26 @@ fn live(args: &Args, settings: &Settings, ctx: &Context) -> Result<Comparison, F
             .push("there is nothing to compare".into());
     }
     Ok(comparison)
+}
+
+/// Gated figures of a case at most: preprocess, encode, project, prefill, TPOT.
+const FIGURES: usize = 5;
+
+/// Errors where no slowdown, however large, could be told from chance: one sign
+/// in all pairs has a p of `2^-pairs`, times the figures it is one of.
+pub(super) fn enough_pairs(settings: &Settings, cases: usize) -> Result<(), Failure> {
+    let last = settings.looks.last().copied().unwrap_or(0);
+    let wanted = settings.alpha / settings.looks.len().max(1) as f64;
+    let figures = (FIGURES * cases) as f64;
+    let least = (figures / wanted).log2().ceil() as usize;
+    match cases == 0 || last >= least {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!(
+            "--looks ends at {last} pairs, after which no slowdown of one of up to {figures} figures can be told from \
+             chance at an alpha of {}: {least} pairs are the least",
+            settings.alpha
+        ))),
+    }
 }
 
 /// A side that does not run breaks the comparison, and is part of it: whoever

@@ -17,9 +17,9 @@ use crate::machine;
 use crate::measure::clock::Monotonic;
 use crate::measure::latency::{Earlier, Observer, Party, Repetition, Workload as Inputs, repeat};
 use crate::measure::memory;
-use crate::measure::session::{Load, Session};
+use crate::measure::session::{Load, Session, affordable};
 use crate::model_ref;
-use crate::plan::{CaseCost, Workload};
+use crate::plan::CaseCost;
 
 /// Arguments of `latency`.
 #[derive(Debug, clap::Args)]
@@ -165,18 +165,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let latency = latency(&args)?;
     let options = args.engine.options()?;
     let recipe = args.engine.recipe(&args.model, ctx)?;
-    let workload = match recipe.decoder {
-        None => Workload::EncoderLatency(latency.clone()),
-        Some(_) => Workload::EndToEndLatency(latency.clone()),
-    };
-    let cost = CaseCost::of(&workload, &recipe, options.precision)?;
-    let available = machine::report().usable_memory_bytes();
-    if let Some(why) = memory::shortage(cost.memory_bytes(), available) {
-        return Err(Failure::Backend(vlmbench_backends::Error::Unavailable {
-            what: format!("memory for {} in {}", recipe.name, options.precision),
-            why,
-        }));
-    }
+    let cost = affordable(&recipe, &latency, options.precision)?;
     let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
     memory::reset_peak();
     let load = Load {

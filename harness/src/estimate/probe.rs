@@ -17,12 +17,11 @@ use vlmbench_reports::stats::quantile;
 use super::fit::{Point, Rates};
 use crate::config::experiment::Latency;
 use crate::error::{Failure, chain};
-use crate::machine;
 use crate::measure::clock::Clock;
 use crate::measure::latency::Workload as Inputs;
 use crate::measure::memory;
-use crate::measure::session::{Load, Session};
-use crate::plan::{CaseCost, Workload};
+use crate::measure::session::{Load, Session, affordable};
+use crate::plan::CaseCost;
 
 /// Timed repetitions of a probe, after one that warms up.
 const REPETITIONS: usize = 3;
@@ -170,11 +169,7 @@ impl Taken {
                 decode_tokens: 1 + REPETITIONS,
                 ..Latency::default()
             };
-            let workload = match recipe.decoder {
-                None => Workload::EncoderLatency(latency.clone()),
-                Some(_) => Workload::EndToEndLatency(latency.clone()),
-            };
-            let cost = CaseCost::of(&workload, recipe, options.precision)?;
+            let cost = affordable(recipe, &latency, options.precision)?;
             let session = match &mut loaded {
                 Some(session) => session,
                 empty => {
@@ -246,11 +241,6 @@ fn open(
     options: &EngineOptions,
     cost: &CaseCost,
 ) -> Result<Session, Failure> {
-    let available = machine::report().usable_memory_bytes();
-    if let Some(why) = memory::shortage(cost.memory_bytes(), available) {
-        let what = "memory for a probe".into();
-        return Err(vlmbench_backends::Error::Unavailable { what, why }.into());
-    }
     let load = Load {
         recipe,
         backend,

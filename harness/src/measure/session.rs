@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use vlmbench_backends::backend::{
-    self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts,
+    self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts, Precision,
 };
 use vlmbench_backends::checkpoint::{
     CheckpointSource, GgufSource, SeededSource, TowersSource, recipe_from_folder, recipe_from_gguf,
@@ -17,9 +17,12 @@ use vlmbench_backends::text::{HfTokenizer, PlaceholderTokenizer, Tokenizer};
 use vlmbench_backends::weights::{Inventory, Part, WeightSource};
 use vlmbench_reports::record::{self, Component, StageCost, Used};
 
+use super::memory;
+use crate::config::experiment::Latency;
 use crate::error::Failure;
+use crate::machine;
 use crate::model_ref::{TOKENIZER, WeightsFolder, weights_folder};
-use crate::plan::CaseCost;
+use crate::plan::{CaseCost, Workload};
 
 /// What to load.
 pub struct Load<'a> {
@@ -283,6 +286,27 @@ fn adopt(recipe: &mut Recipe, own: Recipe) {
     if let (Some(decoder), Some(own)) = (&mut recipe.decoder, own.decoder) {
         decoder.config.tied = own.config.tied;
         decoder.config.vocab = own.config.vocab;
+    }
+}
+
+/// What a latency workload costs on a recipe, if there is memory for it.
+pub fn affordable(
+    recipe: &Recipe,
+    latency: &Latency,
+    precision: Precision,
+) -> Result<CaseCost, Failure> {
+    let workload = match recipe.decoder {
+        None => Workload::EncoderLatency(latency.clone()),
+        Some(_) => Workload::EndToEndLatency(latency.clone()),
+    };
+    let cost = CaseCost::of(&workload, recipe, precision)?;
+    let available = machine::report().usable_memory_bytes();
+    match memory::shortage(cost.memory_bytes(), available) {
+        None => Ok(cost),
+        Some(why) => Err(Failure::Backend(vlmbench_backends::Error::Unavailable {
+            what: format!("memory for {} in {precision}", recipe.name),
+            why,
+        })),
     }
 }
 

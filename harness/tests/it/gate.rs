@@ -150,7 +150,7 @@ fn a_side_that_cannot_run_is_broken_and_not_fast() {
         "--candidate-program",
         "/bin/false",
         "--looks",
-        "2",
+        "9",
         "--export",
         "junit",
     ];
@@ -163,7 +163,7 @@ fn a_side_that_cannot_run_is_broken_and_not_fast() {
     );
     let junit = fs::read_to_string(place.path().join("runs/compare/junit.xml")).unwrap();
     assert!(junit.contains("<error"), "{junit}");
-    let missing = ["--candidate-program", "no-such-program", "--looks", "2"];
+    let missing = ["--candidate-program", "no-such-program", "--looks", "9"];
     live(place.path(), "x.yaml", "x.yaml", &missing).fails(7, &["no-such-program"]);
 }
 
@@ -239,6 +239,8 @@ fn what_cannot_be_compared_says_why() {
     run_anywhere(["compare", "a", "b", "--looks", "9,3"]).fails(2, &["--looks"]);
     run_anywhere(["compare", "a", "b", "--export", "pdf"]).fails(2, &["pdf"]);
     run_anywhere(["compare", "a", "b", "--live", "--slow", "tokenize=3"]).fails(2, &["encode=5"]);
+    let place = place();
+    live(place.path(), "x.yaml", "x.yaml", &["--looks", "4"]).fails(2, &["4 pairs", "9 pairs"]);
     let folder = tempfile::tempdir().unwrap();
     live(
         folder.path(),

@@ -1,7 +1,7 @@
 //! `history.jsonl`: a line for each run, case and figure; lines are added and never changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result, io},
     record::{CaseOutcome, LatencySample, Machine, Run, Used, experiment_digest},
     stats::{Estimate, Interval},
-    summary::Figure,
+    summary::{Figure, launch_medians},
 };
 
 /// Name of the file in the folder of a store.
@@ -176,8 +176,10 @@ pub fn entries(run: &Run, commit: Option<&str>) -> Vec<Entry> {
         };
         let timed = run.latency.iter().filter(|s| s.case == case && !s.warm_up);
         let timed: Vec<&LatencySample> = timed.collect();
+        let ended = run.launches.iter().filter(|l| l.case == case);
+        let ended: BTreeSet<u32> = ended.map(|l| l.launch).collect();
         for figure in Figure::ALL {
-            let Some((value_ms, interval, launches)) = over_launches(figure, &timed) else {
+            let Some((value_ms, interval, launches)) = over_launches(figure, &timed, &ended) else {
                 continue;
             };
             entries.push(Entry {
@@ -206,20 +208,21 @@ pub fn entries(run: &Run, commit: Option<&str>) -> Vec<Entry> {
     entries
 }
 
-/// Median over launches, its interval, and how many launches.
+/// Median over the launches that came to their end, its interval, and how many there are; over all launches of runs
+/// of before ends were recorded.
 fn over_launches(
     figure: Figure,
     timed: &[&LatencySample],
+    ended: &BTreeSet<u32>,
 ) -> Option<(f64, Option<Interval>, usize)> {
-    let mut launches: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-    for sample in timed {
-        let values = launches.entry(sample.launch).or_default();
-        values.push(figure.of(sample)?);
-    }
-    let medians: Option<Vec<f64>> = (launches.values())
-        .map(|values| Some(Estimate::of(values)?.median))
-        .collect();
-    let over = Estimate::of(&medians?)?;
+    let all = || timed.iter().map(|sample| sample.launch).collect();
+    let ended = match ended.is_empty() {
+        true => &all(),
+        false => ended,
+    };
+    let medians = launch_medians(timed, ended, figure)?;
+    let medians: Vec<f64> = medians.into_values().collect();
+    let over = Estimate::of(&medians)?;
     Some((over.median, over.interval, over.n))
 }
 

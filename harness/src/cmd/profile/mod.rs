@@ -16,11 +16,9 @@ use crate::error::{Failure, Outcome};
 use crate::machine;
 use crate::measure::clock::{Clock, Monotonic};
 use crate::measure::latency::Workload as Inputs;
-use crate::measure::memory;
 use crate::measure::peak::{self, Peak};
 use crate::measure::profile::{PhaseProfile, Repeats, Scaling, repeat};
-use crate::measure::session::{Load, Session};
-use crate::plan::{CaseCost, Workload};
+use crate::measure::session::{Load, Session, affordable};
 
 /// Tokens to generate: the first, which prefill makes, and one decode step.
 const DECODE_TOKENS: usize = 2;
@@ -116,18 +114,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         image: args.image_size,
         ..Latency::default()
     };
-    let workload = match recipe.decoder {
-        None => Workload::EncoderLatency(latency.clone()),
-        Some(_) => Workload::EndToEndLatency(latency.clone()),
-    };
-    let cost = CaseCost::of(&workload, &recipe, options.precision)?;
-    let available = machine::report().usable_memory_bytes();
-    if let Some(why) = memory::shortage(cost.memory_bytes(), available) {
-        return Err(Failure::Backend(vlmbench_backends::Error::Unavailable {
-            what: format!("memory for {} in {}", recipe.name, options.precision),
-            why,
-        }));
-    }
+    let cost = affordable(&recipe, &latency, options.precision)?;
     let clock = Monotonic::start();
     let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
     let load = Load {
