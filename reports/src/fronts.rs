@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    record::{LatencySample, Run, SampleOutcome},
+    record::Run,
     report::{AccuracySource, Report},
     stats::{Frontier, Interval, Random, frontier, quantile},
-    summary::{CaseSummary, Figure, launch_medians},
+    summary::{CaseSummary, Figure, replicates},
     table::{Align, Table, column, milliseconds},
 };
 
@@ -100,34 +100,18 @@ fn suite_draws<'a>(
 
 /// Points of 100 of a case's samples by id; failed ones have none.
 fn scores<'a>(run: &'a Run, case: &str) -> BTreeMap<&'a str, f64> {
-    let points = |outcome: &SampleOutcome| match outcome {
-        SampleOutcome::Ok(a) => 100.0 * a.score.numerator as f64 / a.score.denominator.get() as f64,
-        SampleOutcome::Failed { .. } => 0.0,
-    };
     let own = run.samples.iter().filter(|s| s.case == case);
-    own.map(|s| (s.sample.as_str(), points(&s.outcome)))
+    own.map(|s| (s.sample.as_str(), s.outcome.points()))
         .collect()
 }
 
 /// Medians of TTFT over drawn launches, or over drawn repetitions of one.
 fn time_draws(run: &Run, case: &str) -> Option<Vec<f64>> {
-    let samples = run.latency.iter().filter(|s| s.case == case && !s.warm_up);
-    let samples: Vec<&LatencySample> = samples.collect();
-    let ended = run
-        .launches
-        .iter()
-        .filter(|l| l.case == case)
-        .map(|l| l.launch);
-    let ended: BTreeSet<u32> = ended.collect();
-    let values: Vec<f64> = match ended.len() > 1 {
-        true => launch_medians(&samples, &ended, Figure::TtftPaper)?
-            .into_values()
-            .collect(),
-        false => samples
-            .iter()
-            .filter_map(|s| Figure::TtftPaper.of(s))
-            .collect(),
-    };
+    let values = replicates(
+        &run.timed(case),
+        &run.ended_launches(case),
+        Figure::TtftPaper,
+    )?;
     if values.is_empty() {
         return None;
     }

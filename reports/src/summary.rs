@@ -229,18 +229,28 @@ fn estimates(
     samples: &[&LatencySample],
     ended: Option<&BTreeSet<u32>>,
 ) -> BTreeMap<Figure, Estimate> {
-    let ended = ended.filter(|launches| launches.len() > 1);
-    (Figure::ALL.into_iter())
-        .filter_map(|figure| {
-            let values = match ended {
-                Some(ended) => launch_medians(samples, ended, figure)?
-                    .into_values()
-                    .collect(),
-                None => values(samples.iter().copied(), figure)?,
-            };
-            Some((figure, Estimate::of(&values)?))
-        })
+    let none = BTreeSet::new();
+    let of = |figure| Estimate::of(&replicates(samples, ended.unwrap_or(&none), figure)?);
+    let all = Figure::ALL.into_iter();
+    all.filter_map(|figure| Some((figure, of(figure)?)))
         .collect()
+}
+
+/// What a figure of a case rests on, milliseconds: the medians of its launches where several `ended`, else its
+/// repetitions.
+pub(crate) fn replicates(
+    samples: &[&LatencySample],
+    ended: &BTreeSet<u32>,
+    figure: Figure,
+) -> Option<Vec<f64>> {
+    match ended.len() > 1 {
+        true => Some(
+            launch_medians(samples, ended, figure)?
+                .into_values()
+                .collect(),
+        ),
+        false => values(samples.iter().copied(), figure),
+    }
 }
 
 /// Median of a figure in milliseconds within each of the launches `ended`; `None` if one of their repetitions

@@ -11,7 +11,7 @@ use std::time::Duration;
 use vlmbench_backends::generate::{ImageInput, Phase, PromptInput, Request};
 use vlmbench_backends::image::{Rgb8, synthetic};
 use vlmbench_backends::sampling::Sampling;
-use vlmbench_reports::stats::{median_interval, quantile};
+use vlmbench_reports::stats::{Random, median_interval, quantile};
 
 use super::{Finding, NO_DECODER, NO_ENCODER, Row, failed};
 use crate::error::Failure;
@@ -188,8 +188,9 @@ fn alternate<T>(
     let mut last_repeats = true;
     let started = clock.now();
     let mut done = Vec::new();
+    let mut coin = Random::seeded(0);
     while more(pairs, done.len(), clock.now() - started) {
-        let repeat_first = heads(done.len() as u64);
+        let repeat_first = heads(&mut coin);
         if repeat_first && !last_repeats {
             request(None)?;
         }
@@ -215,12 +216,8 @@ fn more(asked: Option<usize>, done: usize, spent: Duration) -> bool {
     }
 }
 
-/// A coin thrown with a fixed seed (SplitMix64).
-fn heads(index: u64) -> bool {
-    let mut z = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) & 1 == 1
+fn heads(coin: &mut Random) -> bool {
+    coin.bits() & 1 == 1
 }
 
 /// Judges ratios of repeated over fresh: it fails if the whole interval of
@@ -328,7 +325,8 @@ mod tests {
         assert!(more(None, LEAST_PAIRS, Duration::ZERO));
         assert!(!more(None, MOST_PAIRS, Duration::ZERO));
         assert!(more(Some(50), 49, late) && !more(Some(50), 50, Duration::ZERO));
-        let throws = (0..64).filter(|i| heads(*i)).count();
+        let mut coin = Random::seeded(0);
+        let throws = (0..64).filter(|_| heads(&mut coin)).count();
         assert!((20..=44).contains(&throws), "{throws}");
     }
 }

@@ -7,7 +7,7 @@ use vlmbench_reports::table::{Align, Table, column};
 use super::Format;
 use super::latency::EngineArgs;
 use crate::audit::{self, Audit, LEAST_PAIRS, Row, Verdict};
-use crate::config::experiment::{ImageSize, Latency};
+use crate::config::latency::{ImageSize, Latency};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::measure::agreement::Tolerances;

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vlmbench_reports::gate::{CaseChange, NULL, Verdict};
+use vlmbench_reports::gate::{CaseChange, NULL, Verdict, gated};
 use vlmbench_reports::stats::wilson;
 use vlmbench_reports::table::{Align, Table, column};
 
@@ -189,10 +189,7 @@ fn summed(
     changes: &[CaseChange],
     slow: Option<Slow>,
 ) -> Said {
-    let gated = changes.iter().flat_map(|case| {
-        let own = case.latencies.iter().filter(|l| l.gated);
-        own.map(move |l| (case.case.as_str(), l))
-    });
+    let gated = gated(changes);
     let slowed = gated
         .clone()
         .filter(|(_, l)| slow.is_some_and(|slow| l.figure == slow.stage.figure()));

@@ -17,7 +17,7 @@ use super::plan::Selection;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::gate::{Arm, Blocks, Sitting, experiment_of, is_decided, matched, null, slowed};
-use crate::launch::{Slow, SlowStage};
+use crate::launch::{Slow, SlowStage, program_or_this};
 use crate::measure::clock::timestamp;
 
 /// Arguments of `compare`.
@@ -442,10 +442,7 @@ fn asked(arm: &Arm, out: &Path, ctx: &Context) -> Result<Run, Failure> {
             source,
         })?;
     }
-    let program = match &arm.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(|e| Failure::Internal(e.to_string()))?,
-    };
+    let program = program_or_this(arm.program.as_deref())?;
     let mut command = Command::new(&program);
     command.args(&ctx.inherited);
     command.args(["run", &arm.experiment, "--only", "quality", "--out"]);

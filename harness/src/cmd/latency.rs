@@ -10,7 +10,7 @@ use vlmbench_reports::summary::Figure;
 use vlmbench_reports::table::{Align, Table, column, milliseconds};
 
 use super::Format;
-use crate::config::experiment::{ImageSize, Latency};
+use crate::config::latency::{ImageSize, Latency};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use vlmbench_reports::table::{Align, Table, column};
 
 use super::Format;
-use crate::config::experiment::{ExperimentFile, Only};
+use crate::config::experiment::ExperimentFile;
+use crate::config::overrides::Only;
 use crate::config::{ConfigKind, Experiment, Overrides};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use vlmbench_backends::backend::Precision;
 use vlmbench_reports::claims::ClaimFigure;
 
-use super::experiment::{Experiment, Latency, LatencyFile};
+use super::experiment::Experiment;
+use super::latency::{Latency, LatencyFile};
 
 /// One side of a claim as written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

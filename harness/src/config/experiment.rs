@@ -4,8 +4,6 @@
 //! with defaults filled in and flags applied. The latter goes into the run's
 //! manifest, so it serialises to everything that decides what is measured.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use vlmbench_backends::backend::{Precision, Settings};
 
@@ -14,6 +12,9 @@ use vlmbench_reports::claims::ClaimFigure;
 use super::ConfigError;
 use super::claims::{Claim, ClaimFile};
 use super::grid::Grid;
+use super::latency::{Latency, LatencyFile};
+use super::must::Must;
+use super::overrides::{Only, Overrides};
 
 /// An experiment as written in YAML.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -60,71 +61,6 @@ pub struct ModelEntry {
     /// Input sides in pixels; empty: the recipe's own.
     #[serde(default)]
     pub resolutions: Vec<usize>,
-}
-
-/// The latency workload as written; absent keys take the defaults of
-/// [`Latency`].
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LatencyFile {
-    /// Text tokens of the prompt, besides the visual ones.
-    pub prompt_tokens: Option<usize>,
-    /// Tokens to generate, the first included.
-    pub decode_tokens: Option<usize>,
-    /// Processes that measure a case one after another, sharing repetitions and
-    /// seconds; their number is what its interval rests on. 1 by default.
-    pub launches: Option<u32>,
-    /// Repetitions of each launch that are run and not counted.
-    pub warm_up: Option<u32>,
-    /// Repetitions at least.
-    pub min_iterations: Option<u32>,
-    /// Repetitions at most.
-    pub max_iterations: Option<u32>,
-    /// Seconds after which a case starts no further repetition, once it has
-    /// `min_iterations`.
-    pub budget_seconds: Option<f64>,
-    /// Stop when the half-width of the median's interval over the median is
-    /// below this.
-    pub target_relative_interval: Option<f64>,
-    /// The synthetic photograph.
-    pub image: Option<ImageSize>,
-}
-
-/// Size of an image in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageSize {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-}
-
-impl ImageSize {
-    /// Number of pixels.
-    pub fn pixels(&self) -> f64 {
-        f64::from(self.width) * f64::from(self.height)
-    }
-}
-
-impl std::fmt::Display for ImageSize {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}", self.width, self.height)
-    }
-}
-
-impl std::str::FromStr for ImageSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ImageSize, String> {
-        let side = |text: &str| text.parse().ok().filter(|side: &u32| *side > 0);
-        text.split_once('x')
-            .and_then(|(width, height)| {
-                let (width, height) = (side(width)?, side(height)?);
-                Some(ImageSize { width, height })
-            })
-            .ok_or_else(|| "expected WIDTHxHEIGHT in pixels, such as 1152x1152".into())
-    }
 }
 
 /// The quality workload as written.
@@ -226,51 +162,6 @@ pub struct Experiment {
     pub flags: Overrides,
 }
 
-/// A resolved latency workload.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Latency {
-    /// Text tokens of the prompt, besides the visual ones.
-    pub prompt_tokens: usize,
-    /// Tokens to generate, the first included; at least 1.
-    pub decode_tokens: usize,
-    /// Processes that measure a case one after another, at least 1.
-    #[serde(skip_serializing_if = "is_one")]
-    pub launches: u32,
-    /// Repetitions of each launch that are run and not counted.
-    pub warm_up: u32,
-    /// Repetitions at least, 1 or more.
-    pub min_iterations: u32,
-    /// Repetitions at most, `min_iterations` or more.
-    pub max_iterations: u32,
-    /// Seconds after which a case with `min_iterations` starts no further one.
-    pub budget_seconds: f64,
-    /// Half-width of the median's interval over the median that is enough.
-    pub target_relative_interval: f64,
-    /// The synthetic photograph.
-    pub image: ImageSize,
-}
-
-impl Default for Latency {
-    /// A photograph of a common size, a short question, a short answer, and
-    /// repetition for half a minute at most.
-    fn default() -> Latency {
-        Latency {
-            prompt_tokens: 32,
-            decode_tokens: 16,
-            launches: 1,
-            warm_up: 2,
-            min_iterations: 5,
-            max_iterations: 50,
-            budget_seconds: 30.0,
-            target_relative_interval: 0.05,
-            image: ImageSize {
-                width: 1024,
-                height: 768,
-            },
-        }
-    }
-}
-
 /// A resolved quality workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Quality {
@@ -294,59 +185,6 @@ pub struct Quality {
 // existed keep their digests.
 fn is_zero(n: &usize) -> bool {
     *n == 0
-}
-
-fn is_one(n: &u32) -> bool {
-    *n == 1
-}
-
-/// One of the two kinds of workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Only {
-    /// What is timed, claims included.
-    Latency,
-    /// What is scored.
-    Quality,
-}
-
-/// What flags say; each beats the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overrides {
-    /// Run folder. Not part of the experiment: it decides nothing that is
-    /// measured.
-    pub out: Option<PathBuf>,
-    /// Samples of every suite.
-    pub limit: Option<usize>,
-    /// The only engine.
-    pub backend: Option<String>,
-    /// The only device.
-    pub device: Option<String>,
-    /// Worker threads.
-    pub threads: Option<usize>,
-    /// One repetition of everything that is timed, and no warm-up.
-    pub quick: bool,
-    /// The only kind of workload.
-    pub only: Option<Only>,
-}
-
-impl Overrides {
-    /// The flags as arguments, for a process started by this one; without the
-    /// run folder and the kind of workload.
-    pub fn arguments(&self) -> Vec<String> {
-        let number = |n: Option<usize>| n.map(|n| n.to_string());
-        let given = [
-            ("--limit", number(self.limit)),
-            ("--threads", number(self.threads)),
-            ("--backend", self.backend.clone()),
-            ("--device", self.device.clone()),
-        ];
-        let given = given
-            .into_iter()
-            .filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
-        let quick = self.quick.then(|| "--quick".to_owned());
-        given.flatten().chain(quick).collect()
-    }
 }
 
 impl Experiment {
@@ -471,86 +309,6 @@ impl Experiment {
     }
 }
 
-impl Latency {
-    /// Fills the keys that a file leaves out with the defaults.
-    pub fn from_file(file: LatencyFile) -> Latency {
-        let d = Latency::default();
-        let min = file.min_iterations.unwrap_or(d.min_iterations);
-        Latency {
-            prompt_tokens: file.prompt_tokens.unwrap_or(d.prompt_tokens),
-            decode_tokens: file.decode_tokens.unwrap_or(d.decode_tokens),
-            launches: file.launches.unwrap_or(d.launches),
-            warm_up: file.warm_up.unwrap_or(d.warm_up),
-            min_iterations: min,
-            // Someone who asks for more than the default at least means it.
-            max_iterations: file.max_iterations.unwrap_or(d.max_iterations.max(min)),
-            budget_seconds: file.budget_seconds.unwrap_or(d.budget_seconds),
-            target_relative_interval: file
-                .target_relative_interval
-                .unwrap_or(d.target_relative_interval),
-            image: file.image.unwrap_or(d.image),
-        }
-    }
-
-    /// What one of the launches does: its share of repetitions and seconds.
-    pub fn of_launch(&self) -> Latency {
-        let share = |n: u32| n.div_ceil(self.launches);
-        Latency {
-            min_iterations: share(self.min_iterations),
-            max_iterations: share(self.max_iterations),
-            budget_seconds: self.budget_seconds / f64::from(self.launches),
-            ..self.clone()
-        }
-    }
-
-    fn check(&self, must: &Must<'_>) -> Result<(), ConfigError> {
-        let Latency {
-            prompt_tokens,
-            decode_tokens,
-            launches,
-            warm_up: _,
-            min_iterations: min,
-            max_iterations: max,
-            budget_seconds: budget,
-            target_relative_interval: target,
-            image,
-        } = *self;
-        let key = |name: &str| format!("latency.{name}");
-        must.be(
-            &key("prompt_tokens"),
-            prompt_tokens,
-            prompt_tokens >= 1,
-            "at least 1",
-        )?;
-        must.be(
-            &key("decode_tokens"),
-            decode_tokens,
-            decode_tokens >= 1,
-            "at least 1",
-        )?;
-        must.be(&key("launches"), launches, launches >= 1, "at least 1")?;
-        must.be(&key("min_iterations"), min, min >= 1, "at least 1")?;
-        must.be(
-            &key("max_iterations"),
-            max,
-            max >= min,
-            "at least min_iterations",
-        )?;
-        let finite = budget.is_finite() && budget >= 0.0;
-        must.be(
-            &key("budget_seconds"),
-            budget,
-            finite,
-            "a number of seconds, 0 or more",
-        )?;
-        let share = (0.0..1.0).contains(&target);
-        let meaning = "a share of the median, at least 0 and below 1";
-        must.be(&key("target_relative_interval"), target, share, meaning)?;
-        let some = image.width >= 1 && image.height >= 1;
-        must.be(&key("image"), image, some, "at least 1x1 pixels")
-    }
-}
-
 impl Quality {
     fn from_file(file: QualityFile) -> Quality {
         Quality {
@@ -561,35 +319,6 @@ impl Quality {
             blind: file.blind.unwrap_or(false),
             gallery: file.gallery.unwrap_or(0),
         }
-    }
-}
-
-/// Checks of values, with the file for the message.
-struct Must<'a> {
-    origin: &'a str,
-}
-
-impl Must<'_> {
-    fn be(
-        &self,
-        key: &str,
-        value: impl std::fmt::Display,
-        holds: bool,
-        expected: &str,
-    ) -> Result<(), ConfigError> {
-        if holds {
-            return Ok(());
-        }
-        Err(ConfigError::Value {
-            file: self.origin.into(),
-            key: key.into(),
-            value: value.to_string(),
-            problem: format!("expected {expected}"),
-        })
-    }
-
-    fn have<T>(&self, key: &str, list: &[T]) -> Result<(), ConfigError> {
-        self.be(key, "empty", !list.is_empty(), "at least one entry")
     }
 }
 
@@ -670,16 +399,6 @@ mod tests {
         for (line, expected) in cases {
             let e = resolve(&format!("{MINIMAL}{line}\n"), &Overrides::default()).unwrap_err();
             assert!(e.to_string().contains(expected), "{line}: {e}");
-        }
-    }
-
-    #[test]
-    fn image_sizes_are_width_and_height() {
-        let size: ImageSize = "1152x768".parse().unwrap();
-        assert_eq!((size.width, size.height), (1152, 768));
-        assert_eq!(size.to_string(), "1152x768");
-        for wrong in ["1152", "0x5", "5x", "axb", "5x5x5"] {
-            assert!(wrong.parse::<ImageSize>().is_err(), "{wrong}");
         }
     }
 

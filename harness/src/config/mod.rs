@@ -3,20 +3,25 @@
 //! [`yaml`] is the only place that parses YAML, [`embedded`] finds a file by
 //! name (in the folder given, or in the copy inside the binary), [`shipped`]
 //! unpacks the trained checkpoints beside them, and [`experiment`] gives an
-//! experiment its meaning. The shapes of recipes,
-//! suites and published tables belong to the crates that use them.
+//! experiment its meaning, with [`latency`], [`grid`] and [`claims`] for its
+//! parts and [`overrides`] for flags. The shapes of recipes, suites and
+//! published tables belong to the crates that use them.
 
 pub mod claims;
 pub mod embedded;
 pub mod experiment;
 pub mod grid;
+pub mod latency;
+mod must;
+pub mod overrides;
 pub mod shipped;
 pub mod yaml;
 
 use std::path::PathBuf;
 
 pub use embedded::{ConfigKind, Configs, Found};
-pub use experiment::{Experiment, Overrides};
+pub use experiment::Experiment;
+pub use overrides::Overrides;
 
 /// What is wrong with a configuration, with where and what would be right.
 #[derive(Debug, thiserror::Error)]

@@ -15,9 +15,8 @@ use serde::Serialize;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::hub::HubOptions;
 use vlmbench_backends::weights::prefill_cost;
-use vlmbench_suites::{Dataset, OpenOptions};
 
-use crate::config::experiment::Latency;
+use crate::config::latency::Latency;
 use crate::data_ref::DataRef;
 use crate::error::{Failure, chain};
 use crate::measure::clock::Clock;
@@ -264,16 +263,7 @@ fn answer_tokens(quality: &QualityCase) -> u32 {
 fn samples(suite: &SuiteSelection, hub: &HubOptions) -> Option<usize> {
     let all = match &suite.data {
         DataRef::Synth { samples, .. } => *samples,
-        data => {
-            let split = suite.split.as_deref();
-            let path = data.locate(&suite.spec, split, hub, &mut |_| {}).ok()?;
-            let options = OpenOptions {
-                split: suite.split.clone(),
-                limit: suite.limit,
-                ..OpenOptions::default()
-            };
-            Dataset::open(&suite.spec, &path, &options).ok()?.len()
-        }
+        _ => suite.open(hub, &mut |_| {}).ok()?.len(),
     };
     Some(suite.limit.map_or(all, |limit| limit.min(all)))
 }
@@ -283,9 +273,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::experiment::ExperimentFile;
-    use crate::config::{Configs, Experiment, Overrides, yaml};
-    use crate::plan::Sources;
+    use crate::plan::tests::plan;
 
     /// A second for every 10^11 FLOPs, every 10^9 bytes, every byte of weights
     /// loaded at a nanosecond.
@@ -311,19 +299,11 @@ mod tests {
     }
 
     fn estimates(text: &str) -> (Plan, Estimates) {
-        let file: ExperimentFile = yaml::read("x.yaml", text).unwrap();
-        let experiment =
-            Experiment::resolve("x", "x.yaml", file, &Overrides::default(), 2).unwrap();
-        let cache = tempfile::tempdir().unwrap();
+        let plan = plan(text);
         let hub = HubOptions {
             offline: true,
-            ..HubOptions::new(cache.path())
+            ..HubOptions::new("/nonexistent-cache")
         };
-        let sources = Sources {
-            configs: &Configs::embedded(),
-            hub: &hub,
-        };
-        let plan = Plan::build(&experiment, &sources, &mut |_| {}).unwrap();
         let engine = |case: &Case| EngineRates {
             backend: case.backend.clone(),
             device: case.options.device.clone(),

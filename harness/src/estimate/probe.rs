@@ -15,7 +15,7 @@ use vlmbench_reports::record::StageTimes;
 use vlmbench_reports::stats::quantile;
 
 use super::fit::{Point, Rates};
-use crate::config::experiment::Latency;
+use crate::config::latency::Latency;
 use crate::error::{Failure, chain};
 use crate::measure::clock::Clock;
 use crate::measure::latency::Workload as Inputs;

@@ -173,27 +173,15 @@ impl Sitting<'_> {
 
 /// Whether nothing is inconclusive.
 pub fn is_decided(changes: &[CaseChange]) -> bool {
-    let all = changes.iter().flat_map(|case| &case.latencies);
-    all.filter(|l| l.gated)
-        .all(|l| l.verdict != Verdict::Inconclusive)
+    gate::gated(changes).all(|(_, l)| l.verdict != Verdict::Inconclusive)
 }
 
 /// Figures that are said to have regressed, with their cases.
 pub fn regressed(changes: &[CaseChange]) -> Vec<String> {
-    let of = |case: &CaseChange| -> Vec<String> {
-        let own = case.latencies.iter();
-        let own = own.filter(|l| l.gated && l.verdict == Verdict::Regressed);
-        let told = own.map(|l| {
-            format!(
-                "{} of {} by {:+.1} %",
-                l.figure,
-                case.case,
-                100.0 * l.change
-            )
-        });
-        told.collect()
-    };
-    changes.iter().flat_map(of).collect()
+    let found = gate::gated(changes).filter(|(_, l)| l.verdict == Verdict::Regressed);
+    let told =
+        found.map(|(case, l)| format!("{} of {case} by {:+.1} %", l.figure, 100.0 * l.change));
+    told.collect()
 }
 
 /// The control that compares the base with itself.

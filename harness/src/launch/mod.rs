@@ -11,7 +11,7 @@ mod process;
 mod slow;
 
 pub use noise::Watch;
-pub use process::Worker;
+pub use process::{Worker, program_or_this};
 pub use slow::{Slow, SlowStage, Slowed};
 
 use serde::{Deserialize, Serialize};

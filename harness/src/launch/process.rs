@@ -1,7 +1,7 @@
 //! The parent's side of a launch.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use vlmbench_reports::record::Record;
@@ -9,6 +9,15 @@ use vlmbench_reports::record::Record;
 use super::Job;
 use crate::context::Context;
 use crate::error::Failure;
+
+/// `program`, or this one.
+pub fn program_or_this(program: Option<&Path>) -> Result<PathBuf, Failure> {
+    match program {
+        Some(program) => Ok(program.to_path_buf()),
+        None => std::env::current_exe()
+            .map_err(|e| Failure::Internal(format!("this program cannot be found: {e}"))),
+    }
+}
 
 /// A child that does a job.
 pub struct Worker {
@@ -20,11 +29,7 @@ pub struct Worker {
 impl Worker {
     /// Starts `program`, this one by default, on a job.
     pub fn start(program: Option<&Path>, job: &Job, ctx: &Context) -> Result<Worker, Failure> {
-        let program = match program {
-            Some(program) => program.to_path_buf(),
-            None => std::env::current_exe()
-                .map_err(|e| Failure::Internal(format!("this program cannot be found: {e}")))?,
-        };
+        let program = program_or_this(program)?;
         let refused = |e: std::io::Error| Failure::Input {
             path: program.clone(),
             problem: format!("cannot be run: {e}"),

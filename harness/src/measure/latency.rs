@@ -18,7 +18,7 @@ use vlmbench_reports::stats::median_interval;
 
 use super::clock::{Clock, Stopwatch, nanoseconds};
 use super::session::Session;
-use crate::config::experiment::Latency;
+use crate::config::latency::Latency;
 use crate::error::Failure;
 use crate::launch::{Slow, Slowed};
 

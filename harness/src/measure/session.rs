@@ -18,7 +18,7 @@ use vlmbench_backends::weights::{Inventory, Part, WeightSource};
 use vlmbench_reports::record::{self, Component, StageCost, Used};
 
 use super::memory;
-use crate::config::experiment::Latency;
+use crate::config::latency::Latency;
 use crate::error::Failure;
 use crate::machine;
 use crate::model_ref::{TOKENIZER, WeightsFolder, weights_folder};

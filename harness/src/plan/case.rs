@@ -4,14 +4,16 @@ use std::fmt;
 
 use serde::Serialize;
 use vlmbench_backends::backend::EngineOptions;
+use vlmbench_backends::hub::{Download, HubOptions};
 use vlmbench_backends::recipe::Recipe;
-use vlmbench_suites::SuiteSpec;
+use vlmbench_suites::{Dataset, OpenOptions, SuiteSpec};
 
 use super::cost::CaseCost;
 use super::{Asked, Engine, Variant, is_seeded, missing_device, missing_precision};
-use crate::config::experiment::{Experiment, Latency};
+use crate::config::experiment::Experiment;
+use crate::config::latency::Latency;
 use crate::data_ref::DataRef;
-use crate::error::chain;
+use crate::error::{Failure, chain};
 
 /// A stable, readable name, such as
 /// `latency/fastvithd-qwen2-0.5b/candle-cpu/f32/1024px`. Runs are resumed and
@@ -103,6 +105,24 @@ pub struct SuiteSelection {
     pub split: Option<String>,
     /// Only the first so many samples.
     pub limit: Option<usize>,
+}
+
+impl SuiteSelection {
+    /// The samples, wherever they are; `observe` hears of downloads.
+    pub fn open(
+        &self,
+        hub: &HubOptions,
+        observe: &mut dyn FnMut(Download<'_>),
+    ) -> Result<Dataset, Failure> {
+        let split = self.split.as_deref();
+        let path = self.data.locate(&self.spec, split, hub, observe)?;
+        let options = OpenOptions {
+            split: self.split.clone(),
+            limit: self.limit,
+            ..OpenOptions::default()
+        };
+        Ok(Dataset::open(&self.spec, &path, &options)?)
+    }
 }
 
 /// Whether a case can run.

@@ -9,7 +9,7 @@ use vlmbench_backends::recipe::Recipe;
 use vlmbench_backends::weights::{decoder_cost, encoder_cost, prefill_cost, projector_cost};
 
 use super::case::Workload;
-use crate::config::experiment::ImageSize;
+use crate::config::latency::ImageSize;
 
 /// Text tokens that a suite's prompt is taken to have. Prompts of the suites
 /// differ by sample; a short question in a chat template is of this order.

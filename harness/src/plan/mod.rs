@@ -196,7 +196,7 @@ fn claimed(
 
 /// A workload asked for, with what it needs.
 pub(crate) enum Asked<'a> {
-    Latency(&'a crate::config::experiment::Latency),
+    Latency(&'a crate::config::latency::Latency),
     Claim(&'a crate::config::claims::Claim),
     Suite {
         suite: &'a SuiteSelection,
@@ -489,4 +489,4 @@ pub(crate) fn is_seeded(recipe: &Recipe) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

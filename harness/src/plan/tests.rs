@@ -26,7 +26,7 @@ fn build(experiment: &Experiment) -> Result<Plan, Failure> {
     })
 }
 
-fn plan(text: &str) -> Plan {
+pub(crate) fn plan(text: &str) -> Plan {
     build(&experiment(text)).unwrap_or_else(|e| panic!("{}", chain(&e)))
 }
 

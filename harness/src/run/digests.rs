@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use vlmbench_backends::hub::HubOptions;
 use vlmbench_backends::recipe::{Recipe, Weights};
-use vlmbench_suites::{Dataset, OpenOptions, sha256_file};
+use vlmbench_suites::sha256_file;
 
 use crate::error::Failure;
 use crate::model_ref::weights_folder;
@@ -44,22 +44,13 @@ impl Digests {
                 };
                 digests.weights.push((weights.clone(), hash(&files)));
             }
-            if let Workload::Quality(quality) = &case.workload {
-                let selection = &quality.suite;
-                let split = selection.split.as_deref();
-                let path = (selection.data).locate(&selection.spec, split, &hub, &mut |_| {});
-                let options = OpenOptions {
-                    split: selection.split.clone(),
-                    limit: selection.limit,
-                    ..OpenOptions::default()
-                };
-                let Ok(path) = path else { continue };
-                if let Ok(dataset) = Dataset::open(&selection.spec, &path, &options) {
-                    let mut new: Vec<PathBuf> =
-                        dataset.files().iter().map(|f| f.to_path_buf()).collect();
-                    new.retain(|f| !digests.data.contains_key(&f.display().to_string()));
-                    digests.data.extend(hash(&new));
-                }
+            if let Workload::Quality(quality) = &case.workload
+                && let Ok(dataset) = quality.suite.open(&hub, &mut |_| {})
+            {
+                let files = dataset.files().into_iter();
+                let mut new: Vec<PathBuf> = files.map(|f| f.to_path_buf()).collect();
+                new.retain(|f| !digests.data.contains_key(&f.display().to_string()));
+                digests.data.extend(hash(&new));
             }
         }
         digests

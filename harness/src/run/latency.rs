@@ -5,7 +5,7 @@ use vlmbench_backends::generate::PhaseError;
 use vlmbench_reports::record::{LatencySample, Launch, Record};
 
 use super::{Execution, Failed};
-use crate::config::experiment::Latency;
+use crate::config::latency::Latency;
 use crate::error::{Failure, chain};
 use crate::launch::Watch;
 use crate::measure::latency::{Observer, Party, Repetition, Workload, repeat};

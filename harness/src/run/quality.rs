@@ -17,8 +17,8 @@ use vlmbench_reports::record::{
     TokenCounts,
 };
 use vlmbench_suites::{
-    Dataset, Extraction as Extracted, ImageSlots, OpenOptions, Outcome, PromptPart as SuitePart,
-    Sample, SampleScore, Suite, SuiteError,
+    Dataset, Extraction as Extracted, ImageSlots, Outcome, PromptPart as SuitePart, Sample,
+    SampleScore, Suite, SuiteError,
 };
 
 use super::{Execution, Failed};
@@ -100,16 +100,7 @@ impl Execution<'_> {
     /// The samples to ask, and that the model can be asked in words.
     fn dataset(&self, quality: &QualityCase, session: &Session) -> Result<Dataset, Failure> {
         session.require_tokenizer()?;
-        let selection = &quality.suite;
-        let split = selection.split.as_deref();
-        let mut quiet = |_: vlmbench_backends::hub::Download<'_>| {};
-        let path = (selection.data).locate(&selection.spec, split, &self.ctx.hub, &mut quiet)?;
-        let options = OpenOptions {
-            split: selection.split.clone(),
-            limit: selection.limit,
-            ..OpenOptions::default()
-        };
-        Ok(Dataset::open(&selection.spec, &path, &options)?)
+        quality.suite.open(&self.ctx.hub, &mut |_| {})
     }
 
     fn sample(

@@ -90,11 +90,7 @@ fn estimate(pairs: &Pairs, figure: Figure) -> Option<Estimated> {
         pairs.launches.iter().map(|pair| pair.of(figure)).collect();
     let launches = launches?;
     let ratios: Vec<f64> = launches.iter().map(|(.., ratio)| *ratio).collect();
-    let interval = shift_interval(&ratios, CONFIDENCE).map(|i| Interval {
-        low: i.low.exp_m1(),
-        high: i.high.exp_m1(),
-        ..i
-    });
+    let interval = shift_interval(&ratios, CONFIDENCE).map(|i| i.map(f64::exp_m1));
     Some(Estimated {
         figure,
         base_ms: median(launches.iter().map(|(base, ..)| *base))?,

@@ -61,7 +61,7 @@ pub(super) fn of_report(report: &Report) -> Vec<Measured> {
                 case,
                 kind: Kind::Score,
                 value: 100.0 * accuracy.mean(),
-                interval: accuracy.interval().map(|i| scaled(i, 100.0)),
+                interval: accuracy.interval().map(|i| i.map(|v| 100.0 * v)),
                 change: None,
                 of: format!(
                     "{} samples, {} failed, {} unparsed",
@@ -81,7 +81,7 @@ pub(super) fn of_candidate(comparison: &Comparison) -> Vec<Measured> {
             kind: Kind::Latency(l.figure.clone()),
             value: l.candidate_ms,
             interval: None,
-            change: Some((100.0 * l.change, l.interval.map(|i| scaled(i, 100.0)))),
+            change: Some((100.0 * l.change, l.interval.map(|i| i.map(|v| 100.0 * v)))),
             of: format!("median of {} launches", l.launches),
         })
     });
@@ -105,14 +105,6 @@ pub(super) fn ended_well(summary: &CaseSummary) -> bool {
 pub(super) fn sighted(summary: &CaseSummary) -> Option<&Accuracy> {
     let blind = summary.facts.as_ref()?.labels.blind;
     summary.accuracy.as_ref().filter(|_| !blind)
-}
-
-fn scaled(interval: Interval, by: f64) -> Interval {
-    Interval {
-        low: by * interval.low,
-        high: by * interval.high,
-        confidence: interval.confidence,
-    }
 }
 
 /// Leaves out what JSON has no number for.

@@ -204,6 +204,14 @@ impl CaseChange {
     }
 }
 
+/// Latencies that decide, each with its case.
+pub fn gated(cases: &[CaseChange]) -> impl Iterator<Item = (&str, &LatencyChange)> + Clone {
+    cases.iter().flat_map(|case| {
+        let own = case.latencies.iter().filter(|l| l.gated);
+        own.map(move |latency| (case.case.as_str(), latency))
+    })
+}
+
 /// A score on both sides, of the same samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreChange {
@@ -311,14 +319,8 @@ pub struct Comparison {
 impl Comparison {
     /// What follows from verdicts, controls and problems.
     pub fn conclude(&mut self) {
-        let gated = self
-            .cases
-            .iter()
-            .flat_map(|c| &c.latencies)
-            .filter(|l| l.gated);
-        let verdicts = gated
-            .map(|l| l.verdict)
-            .chain(self.scores.iter().map(|s| s.verdict));
+        let latencies = gated(&self.cases).map(|(_, l)| l.verdict);
+        let verdicts = latencies.chain(self.scores.iter().map(|s| s.verdict));
         let held = |name: &str| self.controls.iter().all(|c| c.name != name || c.held);
         let broken = !self.problems.is_empty() || !held(NULL);
         self.conclusion = match (broken, verdicts.max()) {

@@ -3,7 +3,7 @@
 use super::latency::{Estimated, judged, median};
 use super::{CaseChange, Settings};
 use crate::{
-    record::{LatencySample, Run},
+    record::Run,
     stats::{Interval, Significance, difference_interval, normal_significance, permutations},
     summary::{Figure, launch_medians},
 };
@@ -27,14 +27,13 @@ pub fn unpaired(
     let mut unknown = Vec::new();
     let mut cases = Vec::new();
     for id in base.case_ids() {
-        let (ours, theirs) = (launches(base, id), launches(candidate, id));
         let mut estimated = Vec::new();
         for figure in Figure::ALL {
-            let medians = |samples: &Launches<'_>| {
-                let medians = launch_medians(&samples.0, &samples.1, figure)?;
+            let medians = |run: &Run| {
+                let medians = launch_medians(&run.timed(id), &run.ended_launches(id), figure)?;
                 Some(medians.into_values().collect::<Vec<f64>>()).filter(|m| !m.is_empty())
             };
-            let (Some(ours), Some(theirs)) = (medians(&ours), medians(&theirs)) else {
+            let (Some(ours), Some(theirs)) = (medians(base), medians(candidate)) else {
                 continue;
             };
             let spread = spread(id, figure);
@@ -61,14 +60,6 @@ pub fn unpaired(
         }
     }
     changes
-}
-
-type Launches<'a> = (Vec<&'a LatencySample>, std::collections::BTreeSet<u32>);
-
-fn launches<'a>(run: &'a Run, case: &str) -> Launches<'a> {
-    let samples = run.latency.iter().filter(|s| s.case == case && !s.warm_up);
-    let ended = run.launches.iter().filter(|l| l.case == case);
-    (samples.collect(), ended.map(|l| l.launch).collect())
 }
 
 fn estimate(
@@ -112,11 +103,7 @@ fn estimate(
         base_ms: median(base.iter().copied())?,
         candidate_ms: median(candidate.iter().copied())?,
         shift,
-        interval: interval.map(|i| Interval {
-            low: i.low.exp_m1(),
-            high: i.high.exp_m1(),
-            ..i
-        }),
+        interval: interval.map(|i| i.map(f64::exp_m1)),
         significance,
         launches: ours.len().min(theirs.len()),
     })

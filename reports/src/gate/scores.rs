@@ -69,16 +69,6 @@ fn of<'a>(run: &'a Run, case: &str) -> BTreeMap<&'a str, &'a SampleRecord> {
     own.map(|s| (s.sample.as_str(), s)).collect()
 }
 
-/// Points of 100; nothing for a sample that failed.
-fn points(sample: &SampleRecord) -> f64 {
-    match &sample.outcome {
-        SampleOutcome::Ok(answer) => {
-            100.0 * answer.score.numerator as f64 / answer.score.denominator.get() as f64
-        }
-        SampleOutcome::Failed { .. } => 0.0,
-    }
-}
-
 fn compared(
     case: &str,
     base: &BTreeMap<&str, &SampleRecord>,
@@ -89,8 +79,14 @@ fn compared(
         .filter_map(|(id, one)| Some((*id, *one, *candidate.get(id)?)));
     let pairs: Vec<(&str, &SampleRecord, &SampleRecord)> = pairs.collect();
     let n = pairs.len() as f64;
-    let ours: Vec<f64> = pairs.iter().map(|(_, one, _)| points(one)).collect();
-    let theirs: Vec<f64> = pairs.iter().map(|(.., other)| points(other)).collect();
+    let ours: Vec<f64> = pairs
+        .iter()
+        .map(|(_, one, _)| one.outcome.points())
+        .collect();
+    let theirs: Vec<f64> = pairs
+        .iter()
+        .map(|(.., other)| other.outcome.points())
+        .collect();
     let differences: Vec<f64> = ours
         .iter()
         .zip(&theirs)

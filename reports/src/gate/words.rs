@@ -1,6 +1,6 @@
 //! Words and numbers that the formats of a comparison share.
 
-use super::{Comparison, Conclusion, Design, LatencyChange, ScoreChange, Settings, Verdict};
+use super::{Comparison, Conclusion, Design, LatencyChange, ScoreChange, Settings, Verdict, gated};
 use crate::stats::Interval;
 
 /// What stands for a number that is not known.
@@ -28,7 +28,7 @@ pub(super) fn conclusion(conclusion: Conclusion) -> &'static str {
 
 /// What a conclusion means, in a sentence.
 pub(super) fn meaning(comparison: &Comparison) -> String {
-    let regressed: Vec<String> = (comparison.gated_latencies())
+    let regressed: Vec<String> = gated(&comparison.cases)
         .filter(|(_, l)| l.verdict == Verdict::Regressed)
         .map(|(case, l)| format!("{} of {case} ({})", l.figure, percent(l.change)))
         .chain(
@@ -53,17 +53,9 @@ pub(super) fn meaning(comparison: &Comparison) -> String {
 }
 
 impl Comparison {
-    /// Latencies that decide, with their case.
-    pub(super) fn gated_latencies(&self) -> impl Iterator<Item = (&str, &LatencyChange)> {
-        self.cases.iter().flat_map(|case| {
-            let gated = case.latencies.iter().filter(|l| l.gated);
-            gated.map(move |latency| (case.case.as_str(), latency))
-        })
-    }
-
     /// How many figures and scores decide.
     pub(super) fn figures(&self) -> usize {
-        self.gated_latencies().count() + self.scores.len()
+        gated(&self.cases).count() + self.scores.len()
     }
 }
 

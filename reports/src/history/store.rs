@@ -166,7 +166,8 @@ impl Store {
 /// What a run gives to a history: a figure of a case is there if every timed repetition has it.
 pub fn entries(run: &Run, commit: Option<&str>) -> Vec<Entry> {
     let manifest = &run.manifest;
-    let identity = json!(manifest);
+    let identity = experiment_digest(&json!(manifest));
+    let machine = fingerprint(&manifest.machine);
     let revision = manifest.tool.revision.as_deref();
     let mut entries = Vec::new();
     for case in run.case_ids() {
@@ -174,20 +175,17 @@ pub fn entries(run: &Run, commit: Option<&str>) -> Vec<Entry> {
         let Some(facts) = run.cases.get(case).filter(|_| ended_well) else {
             continue;
         };
-        let timed = run.latency.iter().filter(|s| s.case == case && !s.warm_up);
-        let timed: Vec<&LatencySample> = timed.collect();
-        let ended = run.launches.iter().filter(|l| l.case == case);
-        let ended: BTreeSet<u32> = ended.map(|l| l.launch).collect();
+        let (timed, ended) = (run.timed(case), run.ended_launches(case));
         for figure in Figure::ALL {
             let Some((value_ms, interval, launches)) = over_launches(figure, &timed, &ended) else {
                 continue;
             };
             entries.push(Entry {
                 format: FORMAT,
-                run: experiment_digest(&identity),
+                run: identity.clone(),
                 time: manifest.started_at.clone(),
                 commit: commit.map(str::to_owned),
-                machine: fingerprint(&manifest.machine),
+                machine: machine.clone(),
                 cpu: manifest.machine.cpu_model.clone(),
                 backend: facts.labels.backend.clone(),
                 used: facts.used.clone(),

@@ -161,11 +161,7 @@ fn place<'a>(
         }
         AccuracySource::Measured { .. } | AccuracySource::Mean => {
             let (mean, interval) = report.measured(summary, source)?;
-            let percent = |interval: Interval| Interval {
-                low: 100.0 * interval.low,
-                high: 100.0 * interval.high,
-                ..interval
-            };
+            let percent = |interval: Interval| interval.map(|share| 100.0 * share);
             (100.0 * mean, interval.map(percent), None)
         }
     };

@@ -283,6 +283,18 @@ pub enum SampleOutcome {
     },
 }
 
+impl SampleOutcome {
+    /// Its score in points of 100; none for a sample that failed.
+    pub fn points(&self) -> f64 {
+        match self {
+            Self::Ok(answer) => {
+                100.0 * answer.score.numerator as f64 / answer.score.denominator.get() as f64
+            }
+            Self::Failed { .. } => 0.0,
+        }
+    }
+}
+
 /// An answer with its score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {

@@ -140,6 +140,18 @@ impl Run {
             .collect()
     }
 
+    /// Timed repetitions of a case, in order.
+    pub fn timed(&self, case: &str) -> Vec<&LatencySample> {
+        let timed = self.latency.iter().filter(|s| s.case == case && !s.warm_up);
+        timed.collect()
+    }
+
+    /// Numbers of the launches that came to the end of a case.
+    pub fn ended_launches(&self, case: &str) -> BTreeSet<u32> {
+        let ended = self.launches.iter().filter(|l| l.case == case);
+        ended.map(|l| l.launch).collect()
+    }
+
     /// Number of failed samples in the whole run.
     pub fn failed_samples(&self) -> usize {
         let failed =

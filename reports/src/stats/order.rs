@@ -18,6 +18,17 @@ pub struct Interval {
     pub confidence: f64,
 }
 
+impl Interval {
+    /// The interval of a rising function of the figure.
+    pub fn map(self, rising: impl Fn(f64) -> f64) -> Interval {
+        Interval {
+            low: rising(self.low),
+            high: rising(self.high),
+            ..self
+        }
+    }
+}
+
 /// A latency figure over repeated samples. The unit is that of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {

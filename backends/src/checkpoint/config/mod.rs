@@ -10,6 +10,7 @@
 mod decoder;
 mod image;
 mod tiles;
+mod tower;
 mod vision;
 
 use std::path::Path;
@@ -306,7 +307,7 @@ fn original_llava(c: &Context, kind: Kind, prompt: &'static str) -> Result<Parts
         Some(node) => recipe::projector_kind(node.str()?).map_err(|e| node.error(e.to_string()))?,
         None => ProjectorKind::Mlp { depth: 1 },
     };
-    let vision = vision::llava_tower(c)?;
+    let vision = tower::llava_tower(c)?;
     let width = c.config.get("mm_hidden_size");
     let features = vision.encoder.config.feature_dim();
     if width.present() && width.usize()? != features {

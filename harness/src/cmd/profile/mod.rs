@@ -10,7 +10,7 @@ use vlmbench_backends::backend::EngineFacts;
 
 use super::Format;
 use super::latency::EngineArgs;
-use crate::config::experiment::{ImageSize, Latency};
+use crate::config::latency::{ImageSize, Latency};
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
