@@ -22,6 +22,8 @@ pub enum Record {
     CaseEnd(CaseEnd),
     /// A sample that the gallery shows.
     Exhibit(Exhibit),
+    /// What the machine can do at most, measured.
+    Peak(Peak),
     /// Published figures that the report compares with, copied so that the folder stands alone.
     Published(Series),
     /// A kind that this tool does not know; kept in the file, ignored by readers.
@@ -227,6 +229,39 @@ pub struct Noise {
     pub clock_mhz: Option<f64>,
     /// Times that a core was throttled by heat.
     pub throttled: Option<u64>,
+}
+
+/// What the machine can do at most on some threads, each figure the best of several repetitions, per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Peak {
+    /// Threads that worked at once.
+    pub threads: u32,
+    /// f32 multiply-adds on registers, FLOP/s.
+    pub f32_flops: f64,
+    /// bfloat16 products on registers, FLOP/s; `None` where the CPU has no instruction for them.
+    pub bf16_flops: Option<f64>,
+    /// f32 matrix product by the engine's own linear layer, FLOP/s.
+    pub f32_product_flops: f64,
+    /// bf16 matrix product by the engine's own linear layer, FLOP/s.
+    pub bf16_product_flops: f64,
+    /// Reading memory, bytes/s.
+    pub read_bytes: f64,
+    /// Copying memory, bytes read plus bytes written, bytes/s.
+    pub copy_bytes: f64,
+    /// Share of their time that the threads waited for a core; `None` where the system does not say.
+    #[serde(default)]
+    pub waited: Option<f64>,
+}
+
+impl Peak {
+    /// The arithmetic peak that an element type is measured against, FLOP/s: bfloat16's own instruction where
+    /// there is one, with which quantised decoders are computed too, else f32's.
+    pub fn flops(&self, dtype: &str) -> f64 {
+        match (dtype, self.bf16_flops) {
+            ("bf16" | "q8_0" | "q4_k_m", Some(flops)) => flops,
+            _ => self.f32_flops,
+        }
+    }
 }
 
 /// One sample of a suite, answered or failed.

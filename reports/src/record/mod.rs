@@ -14,7 +14,7 @@ mod writer;
 
 pub use entry::{
     Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Exhibit, Extraction, FinishReason, Labels,
-    LatencySample, Launch, Noise, Record, SampleOutcome, SampleRecord, Score, StageCost,
+    LatencySample, Launch, Noise, Peak, Record, SampleOutcome, SampleRecord, Score, StageCost,
     StageTimes, TokenCounts, Used, Weights, Workload,
 };
 pub use manifest::{FORMAT_VERSION, Machine, Manifest, Tool, experiment_digest};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    CaseEnd, CaseFacts, Exhibit, LatencySample, Launch, Manifest, RECORDS_FILE, Record,
+    CaseEnd, CaseFacts, Exhibit, LatencySample, Launch, Manifest, Peak, RECORDS_FILE, Record,
     SampleOutcome, SampleRecord,
 };
 use crate::{
@@ -35,6 +35,8 @@ pub struct Run {
     pub ends: BTreeMap<String, CaseEnd>,
     /// Samples that the gallery shows; one per suite, profile and id.
     pub exhibits: Vec<Exhibit>,
+    /// What the machine can do at most, one per number of threads: the last.
+    pub peaks: BTreeMap<u32, Peak>,
     /// Published series copied into the run, in order; one per id.
     pub published: Vec<Series>,
     /// Whether the log ends in a torn line (a run that was killed and not resumed yet).
@@ -73,6 +75,7 @@ impl Run {
             samples: Vec::new(),
             ends: BTreeMap::new(),
             exhibits: Vec::new(),
+            peaks: BTreeMap::new(),
             published: Vec::new(),
             torn,
         };
@@ -118,6 +121,9 @@ impl Run {
                     {
                         run.exhibits.push(exhibit);
                     }
+                }
+                Record::Peak(peak) => {
+                    run.peaks.insert(peak.threads, peak);
                 }
                 Record::Published(series) => {
                     if run.published.iter().all(|known| known.id != series.id) {
