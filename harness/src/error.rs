@@ -305,7 +305,7 @@ fn report_exit(error: &ReportError) -> Exit {
         | ReportError::Poisoned { .. }
         | ReportError::Plot { .. } => Exit::NotWritable,
         ReportError::Published { .. } => Exit::InvalidConfig,
-        ReportError::NoRuns => Exit::NothingSelected,
+        ReportError::NoRuns | ReportError::NoCase { .. } => Exit::NothingSelected,
         ReportError::Encode { .. } | ReportError::Frame { .. } => Exit::Internal,
     }
 }

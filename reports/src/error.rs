@@ -144,6 +144,16 @@ pub enum Error {
         /// The commit that it was added for.
         commit: String,
     },
+    /// A case that the run does not have.
+    #[error("{folder} has no case {case:?}; it has {}", known.join(", "))]
+    NoCase {
+        /// The run folder.
+        folder: PathBuf,
+        /// Case asked for.
+        case: String,
+        /// Cases that there are.
+        known: Vec<String>,
+    },
     /// A report over no runs.
     #[error("no run folder was given; name at least one")]
     NoRuns,

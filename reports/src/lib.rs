@@ -13,21 +13,29 @@
 //! | [`pareto`] | which points does no other beat? |
 //! | [`fronts`] | how sure is that? Fronts of many draws of what was measured |
 //! | [`plot`] | accuracy against TTFT, and a profile, as SVG and PNG |
+//! | [`breakdown`] | where does the time go, and how far is that from the machine's limits? |
 //! | [`gallery`] | what was asked, and what did each model say? Samples with their pictures |
-//! | [`table`], [`markdown`] | text tables for the terminal and `report.md` |
+//! | [`table`] | tables for the terminal, Markdown, the page, LaTeX and data files |
+//! | [`document`] | what a report says, section by section |
+//! | [`markdown`], [`page`] | that as `report.md` and as `report.html` |
+//! | [`explain`] | which record lines does a figure come from? |
 //! | [`mod@report`] | all of it into a folder |
 //!
 //! Everything after [`record`] is derived and can be rebuilt from run folders alone. This crate knows
 //! no model and no dataset, prints nothing and reads no clock.
 
+pub mod breakdown;
 pub mod claims;
+pub mod document;
 pub mod error;
+pub mod explain;
 pub mod frame;
 pub mod fronts;
 pub mod gallery;
 pub mod gate;
 pub mod history;
 pub mod markdown;
+pub mod page;
 pub mod pareto;
 pub mod plot;
 pub mod published;

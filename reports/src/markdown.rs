@@ -1,343 +1,59 @@
-//! `report.md`: the tables, the pictures, and everything a reader needs to trust or doubt them.
+//! `report.md`: the sections as Markdown.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
-use crate::{
-    claims::{self, Claim},
-    fronts, gate,
-    record::{Machine, Noise, Run},
-    report::{AccuracySource, Picture, Report},
-    stats::certified_count,
-    summary::{CaseSummary, Figure},
-    table::{self, Table},
-};
+use crate::document::{Block, Section};
 
-/// The report as Markdown. `pictures` and `gallery` are linked by file name: they lie beside the report.
-pub fn render(report: &Report, pictures: &[Picture], gallery: Option<&Path>) -> String {
-    let mut page = Page::default();
-    page.heading(1, "vlmbench report");
-    let file = |path: &Path| {
-        (path.file_name()).map_or(String::new(), |name| name.to_string_lossy().into_owned())
-    };
-    for picture in pictures {
-        page.paragraph(&format!("![{}]({})", picture.title, file(&picture.svg)));
-        page.paragraph(&format!("The same as [PNG]({}).", file(&picture.png)));
+/// The report as Markdown. Pictures, `page` and `gallery` are linked by file name: they lie beside it.
+pub fn render(sections: &[Section], page: &Path, gallery: Option<&Path>) -> String {
+    let mut text = Text::default();
+    text.paragraph("# vlmbench report");
+    text.paragraph(&format!("The same as a [page]({}).", name(page)));
+    for section in sections {
+        text.paragraph(&format!("## {}", section.title));
+        for block in &section.blocks {
+            text.block(block);
+        }
     }
-    claimed(&mut page, report);
-    latency(&mut page, report);
-    quality(&mut page, report);
-    fronts(&mut page, report);
     if let Some(path) = gallery {
-        page.paragraph(&format!(
+        text.paragraph("## Samples");
+        text.paragraph(&format!(
             "Samples with their pictures and every model's answer: [gallery]({}).",
-            file(path),
+            name(path),
         ));
     }
-    page.section("Cases without a result", &table::failures(report));
-    tails(&mut page, report);
-    disturbance(&mut page, report);
-    provenance(&mut page, report);
-    method(&mut page, report);
-    for (index, run) in report.runs.iter().enumerate() {
-        machine(&mut page, report, index, run);
-    }
-    page.text
+    text.0
+}
+
+fn name(path: &Path) -> String {
+    (path.file_name()).map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Markdown under construction.
 #[derive(Default)]
-struct Page {
-    text: String,
-}
+struct Text(String);
 
-impl Page {
-    fn heading(&mut self, level: usize, text: &str) {
-        self.paragraph(&format!("{} {text}", "#".repeat(level)));
-    }
-
+impl Text {
     fn paragraph(&mut self, text: &str) {
-        if !self.text.is_empty() {
-            self.text.push('\n');
+        if !self.0.is_empty() {
+            self.0.push('\n');
         }
-        self.text.push_str(text.trim_end());
-        self.text.push('\n');
+        self.0.push_str(text.trim_end());
+        self.0.push('\n');
     }
 
-    fn list(&mut self, items: impl IntoIterator<Item = String>) {
-        let items: Vec<String> = items.into_iter().map(|item| format!("- {item}")).collect();
-        if !items.is_empty() {
-            self.paragraph(&items.join("\n"));
-        }
-    }
-
-    /// A heading and a table, unless the table is empty.
-    fn section(&mut self, title: &str, table: &Table) {
-        if !table.is_empty() {
-            self.heading(2, title);
-            self.paragraph(&table.to_markdown());
-        }
-    }
-}
-
-fn claimed(page: &mut Page, report: &Report) {
-    let table = claims::claims(report);
-    page.section("Claims", &table);
-    if table.is_empty() {
-        return;
-    }
-    let all = report.runs.iter().flat_map(Claim::of);
-    page.list(all.map(|c| format!("**{}**: {} ({}).", c.claim, c.about, c.source)));
-    page.paragraph(
-        "Both sides of a claim were measured alternately: *measured* is the median of the ratios of \
-         repetitions with the same index, *range* its 95 % interval, or all of them below six. \
-         *By FLOPs* is the ratio of the work, a multiply-add as 2, the whole square of attention scores \
-         included. A ratio over that is a **rate**: how many times as many FLOP/s the second model \
-         gets out of the device as the first. Where the published rate and the one measured differ, the \
-         devices do: stage by stage below.",
-    );
-    page.paragraph(&claims::stages(report).to_markdown());
-}
-
-fn fronts(page: &mut Page, report: &Report) {
-    // The first source makes the main picture.
-    let Some(source) = report.accuracy_sources().into_iter().next() else {
-        return;
-    };
-    let table = fronts::membership(report, source);
-    if table.is_empty() {
-        return;
-    }
-    page.section("How sure the front is", &table);
-    page.paragraph(&format!(
-        "Of {} draws of the suites' samples (the same for all points) and of each case's launches, the share in which no \
-         other point is both faster and better: 50 % is a point that could as well not be there.",
-        fronts::DRAWS
-    ));
-}
-
-fn latency(page: &mut Page, report: &Report) {
-    let table = table::latency(report);
-    page.section("Time to first token", &table);
-    if table.is_empty() {
-        return;
-    }
-    page.paragraph(
-        "Times are medians, measured here. TTFT is `ttft.paper` = encode + prefill; TTFT user is measured \
-         as one interval from the encoded image to the first token, so the two are not to be compared. \
-         Tokens are visual tokens. Accuracies are in per cent. GFLOP counts the \
-         stages up to the first token, a multiply-add as 2. An accuracy that is marked *published* \
-         was not measured: it is quoted for the same encoder and resolution.",
-    );
-    let seeded = |s: &&CaseSummary| s.facts.as_ref().is_some_and(|f| f.weights.is_seeded());
-    let count = report.summaries.iter().filter(seeded).count();
-    if count > 0 {
-        page.paragraph(&format!(
-            "{count} of {} cases ran with **seeded weights**: right shapes, random values. Their times \
-             are real, their answers mean nothing, so no accuracy is reported for them.",
-            report.summaries.len(),
-        ));
-    }
-}
-
-fn quality(page: &mut Page, report: &Report) {
-    let table = table::quality(report);
-    page.section("Accuracy, measured here", &table);
-    if !table.is_empty() {
-        page.paragraph(
-            "Score = exact sum of the samples' scores / n. Failed samples stay in n with score 0; \
-             unparsed and truncated answers are scored as the profile says. Intervals are at \
-             95%, Wilson's for right-or-wrong scores and normal ones for graded scores; both take \
-             samples as independent.",
-        );
-    }
-}
-
-/// What may have disturbed the launches, summed up by run.
-fn disturbance(page: &mut Page, report: &Report) {
-    let flags = report.runs.iter().enumerate().flat_map(|(index, run)| {
-        let noises: Vec<Noise> = run.launches.iter().map(|l| l.noise.clone()).collect();
-        let flags = gate::flags(&noises, true).into_iter();
-        flags.map(move |flag| format!("run {}: {flag}", index + 1))
-    });
-    let flags: Vec<String> = flags.collect();
-    if !flags.is_empty() {
-        page.heading(2, "Signs of disturbance");
-        page.list(flags);
-    }
-}
-
-/// Certified percentiles, where there are enough repetitions for any.
-fn tails(page: &mut Page, report: &Report) {
-    let lines: Vec<String> = (report.timed())
-        .filter_map(|summary| {
-            let ttft = summary.figure(Figure::TtftPaper)?;
-            let percentiles = [("p90", ttft.p90), ("p95", ttft.p95), ("p99", ttft.p99)];
-            let known: Vec<String> = (percentiles.into_iter())
-                .filter_map(|(name, value)| {
-                    Some(format!("{name} {} ms", table::milliseconds(value?)))
-                })
-                .collect();
-            let name = table::case_name(report, summary);
-            (!known.is_empty()).then(|| format!("{name}: {}", known.join(", ")))
-        })
-        .collect();
-    if !lines.is_empty() {
-        page.heading(2, "Certified percentiles of TTFT");
-        page.list(lines);
-    }
-}
-
-fn provenance(page: &mut Page, report: &Report) {
-    for source in report.accuracy_sources() {
-        let AccuracySource::Published(series) = source else {
-            continue;
-        };
-        let mut lines = Vec::new();
-        let mut missing = Vec::new();
-        for summary in report.timed() {
-            let name = table::case_name(report, summary);
-            let Some(found) = report.published_accuracy(summary, series) else {
-                missing.push(name);
-                continue;
-            };
-            let point = found.point;
-            let decoder = point.decoder.as_deref().unwrap_or("a decoder not stated");
-            let other = if found.same_decoder {
-                ""
-            } else {
-                ", not the decoder timed here"
-            };
-            let mut line = format!(
-                "{name}: {} for {} at {} px with {decoder}{other}; {}",
-                found.value,
-                point.encoder,
-                point.resolution.map_or("?".to_owned(), |r| r.to_string()),
-                point.source,
-            );
-            if let Some(variant) = &point.variant {
-                line.push_str(&format!("; {variant}"));
+    fn block(&mut self, block: &Block) {
+        match block {
+            Block::Text(text) => self.paragraph(text),
+            Block::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| format!("- {item}")).collect();
+                self.paragraph(&items.join("\n"));
             }
-            if let Some(note) = &point.note {
-                line.push_str(&format!(". {note}"));
+            Block::Table(table) => self.paragraph(&table.to_markdown()),
+            Block::Picture(picture) => {
+                self.paragraph(&format!("![{}]({})", picture.title, name(&picture.svg)));
+                self.paragraph(&format!("The same as [PNG]({}).", name(&picture.png)));
             }
-            lines.push(line);
-        }
-        if lines.is_empty() && missing.is_empty() {
-            continue;
-        }
-        page.heading(2, &format!("Published values: {}", series.title));
-        if let Some(publication) = &series.publication {
-            page.paragraph(&format!("{}, <{}>.", publication.title, publication.url));
-        }
-        let definition = [&series.metric, &series.metric_definition].map(Option::as_deref);
-        if let [Some(metric), Some(definition)] = definition {
-            page.paragraph(&format!("{metric} is the {definition}."));
-        }
-        page.paragraph(&format!("Set-up: {}.", series.setup));
-        if let Some(note) = &series.note {
-            page.paragraph(note);
-        }
-        page.list(lines);
-        if !missing.is_empty() {
-            page.paragraph("Nothing published in this series, so listed without accuracy:");
-            page.list(missing);
         }
     }
-}
-
-fn method(page: &mut Page, report: &Report) {
-    page.heading(2, "How it was measured");
-    let warm_up = report
-        .runs
-        .iter()
-        .flat_map(|run| &run.latency)
-        .filter(|s| s.warm_up)
-        .count();
-    let used: BTreeSet<String> = (report.summaries.iter())
-        .filter_map(|summary| {
-            let facts = summary.facts.as_ref()?;
-            let used = &facts.used;
-            let threads = used
-                .threads
-                .map_or(String::new(), |n| format!(", {n} threads"));
-            let simd = if used.simd.is_empty() {
-                String::new()
-            } else {
-                format!(", {}", used.simd.join(" "))
-            };
-            Some(format!(
-                "`{}` on {}, {}{threads}{simd}",
-                facts.labels.backend, used.device, used.dtype,
-            ))
-        })
-        .collect();
-    page.list(used.into_iter().map(|used| format!("Really used: {used}.")));
-    page.list([
-        format!("Warm-up repetitions are recorded and left out of every figure ({warm_up} here)."),
-        "Intervals of medians are order statistics at 95% or a little more, of any distribution; \
-         below 6 repetitions there is none."
-            .to_owned(),
-        format!(
-            "Percentiles are given from the count on at which they can be certified with 99% \
-             confidence: p90 from {}, p95 from {}, p99 from {} repetitions.",
-            certified_count(0.90),
-            certified_count(0.95),
-            certified_count(0.99),
-        ),
-        "A stage that the backend cannot separate is shown as –, never as zero.".to_owned(),
-    ]);
-}
-
-fn machine(page: &mut Page, report: &Report, index: usize, run: &Run) {
-    let manifest = &run.manifest;
-    let title = if report.runs.len() > 1 {
-        format!("Run {}", index + 1)
-    } else {
-        "Run and machine".to_owned()
-    };
-    page.heading(2, &title);
-    let Machine {
-        cpu_model,
-        cores,
-        threads,
-        memory_bytes,
-        os,
-        kernel,
-        simd,
-    } = &manifest.machine;
-    let tool = &manifest.tool;
-    let revision = tool.revision.as_deref().unwrap_or("unknown revision");
-    let mut items = vec![
-        format!(
-            "{} {} ({revision}), started {}",
-            tool.name, tool.version, manifest.started_at
-        ),
-        format!("experiment `{}`", manifest.experiment_digest),
-    ];
-    let mut fact = |name: &str, value: Option<String>| {
-        items.extend(value.map(|value| format!("{name}: {value}")));
-    };
-    fact("CPU", cpu_model.clone());
-    fact("cores", cores.map(|cores| cores.to_string()));
-    fact(
-        "hardware threads",
-        threads.map(|threads| threads.to_string()),
-    );
-    fact(
-        "memory",
-        memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64)),
-    );
-    fact("system", os.clone());
-    fact("kernel", kernel.clone());
-    fact("SIMD", (!simd.is_empty()).then(|| simd.join(" ")));
-    if run.torn {
-        items.push("the last record was torn and left out; resume the run to repeat it".to_owned());
-    }
-    page.list(items);
-    let digests = manifest
-        .digests
-        .iter()
-        .map(|(file, digest)| format!("`{file}`: `{digest}`"));
-    page.list(digests);
-    page.list(manifest.notes.iter().cloned());
 }

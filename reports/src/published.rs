@@ -316,7 +316,7 @@ impl Series {
 }
 
 /// Names differ in case and punctuation between papers, hubs and files: `ViT-L/14`, `vit_l_14`.
-fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     (name.chars().filter(|c| c.is_alphanumeric()))
         .flat_map(char::to_lowercase)
         .collect()

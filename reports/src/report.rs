@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
+    breakdown, document,
     error::{Error, Result, io},
-    frame, gallery, markdown,
+    frame, gallery, markdown, page,
     plot::{self, ParetoPlot},
     published::{Match, Series},
     record::{Labels, Run},
@@ -30,12 +31,16 @@ pub struct Report {
 /// Files that a report consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportFiles {
+    /// The report as one page that needs no other file.
+    pub page: PathBuf,
     /// The report in Markdown.
     pub markdown: PathBuf,
     /// Pictures, the most relevant first; as SVG and as PNG.
     pub pictures: Vec<Picture>,
     /// Samples with their answers, if a run has exhibits.
     pub gallery: Option<PathBuf>,
+    /// Folder with every table as LaTeX, CSV and Parquet.
+    pub tables: PathBuf,
     /// The summary table as CSV.
     pub csv: PathBuf,
     /// The summary table as Parquet.
@@ -47,10 +52,21 @@ pub struct ReportFiles {
 pub struct Picture {
     /// What it shows.
     pub title: String,
+    /// Where it belongs.
+    pub subject: Subject,
     /// As SVG.
     pub svg: PathBuf,
     /// As PNG.
     pub png: PathBuf,
+}
+
+/// What a picture is about: the section that it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Accuracy against time to first token.
+    Front,
+    /// Stages and their limits.
+    Stages,
 }
 
 /// Where the accuracy of an axis or a column comes from.
@@ -248,7 +264,7 @@ fn same_conditions(a: &Labels, b: &Labels) -> bool {
     key(a) == key(b)
 }
 
-/// Reads run folders and writes `report.md`, `gallery.md` if there are exhibits, the pictures and the summary table into `out_dir`.
+/// Reads run folders and writes the report: see [`Report::write`].
 ///
 /// # Errors
 /// Those of [`Report::read`]; the system's refusal to write; [`Error::Plot`].
@@ -257,33 +273,14 @@ pub fn report<P: AsRef<Path>>(run_dirs: &[P], out_dir: &Path) -> Result<ReportFi
 }
 
 impl Report {
-    /// Writes the report into a folder, over an earlier one.
+    /// Writes `report.html`, `report.md`, `gallery.md` if there are exhibits, the pictures, the summary and
+    /// every table into a folder, over an earlier report.
     ///
     /// # Errors
     /// The system's refusal to write; [`Error::Plot`].
     pub fn write(&self, out_dir: &Path) -> Result<ReportFiles> {
         fs::create_dir_all(out_dir).map_err(io("create", out_dir))?;
-        let mut pictures = Vec::new();
-        for source in self.accuracy_sources() {
-            let plot = ParetoPlot::new(self, source);
-            if plot.points.is_empty() {
-                continue;
-            }
-            // The first picture has a fixed name, so that other pages can link to it.
-            let stem = if pictures.is_empty() {
-                "pareto".to_owned()
-            } else {
-                format!("pareto-{}", file_stem(source))
-            };
-            let picture = Picture {
-                title: plot.y_title.clone(),
-                svg: out_dir.join(format!("{stem}.svg")),
-                png: out_dir.join(format!("{stem}.png")),
-            };
-            plot::draw_svg(&plot, &picture.svg)?;
-            plot::draw_png(&plot, &picture.png)?;
-            pictures.push(picture);
-        }
+        let pictures = self.draw(out_dir)?;
         let mut gallery = None;
         if let Some(text) = gallery::render(self, out_dir) {
             let path = out_dir.join("gallery.md");
@@ -291,18 +288,69 @@ impl Report {
             gallery = Some(path);
         }
         let files = ReportFiles {
+            page: out_dir.join("report.html"),
             markdown: out_dir.join("report.md"),
             pictures,
             gallery,
+            tables: out_dir.join("tables"),
             csv: out_dir.join("summary.csv"),
             parquet: out_dir.join("summary.parquet"),
         };
         let mut summary = frame::summary(self)?;
         frame::write_csv(&summary, &files.csv)?;
         frame::write_parquet(&mut summary, &files.parquet)?;
-        let text = markdown::render(self, &files.pictures, files.gallery.as_deref());
+        let sections = document::sections(self, &files.pictures);
+        document::write_tables(&sections, &files.tables)?;
+        let text = markdown::render(&sections, &files.page, files.gallery.as_deref());
         fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
+        let html = page::render(self, &sections)?;
+        fs::write(&files.page, html).map_err(io("write", &files.page))?;
         Ok(files)
+    }
+
+    fn draw(&self, out_dir: &Path) -> Result<Vec<Picture>> {
+        let mut pictures: Vec<Picture> = Vec::new();
+        let mut add = |stem: &str, title: &str, subject| {
+            let picture = Picture {
+                title: title.to_owned(),
+                subject,
+                svg: out_dir.join(format!("{stem}.svg")),
+                png: out_dir.join(format!("{stem}.png")),
+            };
+            pictures.push(picture.clone());
+            picture
+        };
+        let mut stem = "pareto".to_owned();
+        for source in self.accuracy_sources() {
+            let plot = ParetoPlot::new(self, source);
+            if plot.points.is_empty() {
+                continue;
+            }
+            // The first picture has a fixed name, so that other pages can link to it.
+            if stem != "pareto" {
+                stem = format!("pareto-{}", file_stem(source));
+            }
+            let picture = add(&stem, &plot.y_title, Subject::Front);
+            plot::draw_svg(&plot, &picture.svg)?;
+            plot::draw_png(&plot, &picture.png)?;
+            stem.clear();
+        }
+        if let Some(plot) = breakdown::bars(self) {
+            let picture = add("stages", &plot.title, Subject::Stages);
+            plot.draw_svg(&picture.svg)?;
+            plot.draw_png(&picture.png)?;
+        }
+        let roofs = breakdown::rooflines(self);
+        for (index, plot) in roofs.iter().enumerate() {
+            let stem = match roofs.len() {
+                1 => "roofline".to_owned(),
+                _ => format!("roofline-{}", index + 1),
+            };
+            let picture = add(&stem, &plot.title, Subject::Stages);
+            plot.draw_svg(&picture.svg)?;
+            plot.draw_png(&picture.png)?;
+        }
+        Ok(pictures)
     }
 }
 

@@ -37,10 +37,12 @@ pub enum Figure {
     TtftUser,
     /// Time per token after the first.
     Tpot,
+    /// The decode step that makes the second token: one stage, where [`Figure::Tpot`] is a mean of them.
+    FirstDecode,
 }
 
 impl Figure {
-    /// All figures, in the order of a request.
+    /// The figures of tables and files, in the order of a request.
     pub const ALL: [Self; 7] = [
         Self::Preprocess,
         Self::Encode,
@@ -61,6 +63,7 @@ impl Figure {
             Self::TtftPaper => "ttft.paper",
             Self::TtftUser => "ttft.user",
             Self::Tpot => "tpot",
+            Self::FirstDecode => "decode",
         }
     }
 
@@ -75,6 +78,7 @@ impl Figure {
             Self::TtftPaper => ttft_paper_ns(stages)? as f64,
             Self::TtftUser => sample.ttft_user_ns? as f64,
             Self::Tpot => tpot_ns(stages)?,
+            Self::FirstDecode => *stages.decode_ns.first()? as f64,
         };
         Some(ns / NS_PER_MS)
     }

@@ -1,9 +1,9 @@
-//! `vlmbench report RUN...`: tables and pictures over run folders.
+//! `vlmbench report RUN...`: a page, tables and pictures over run folders.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use vlmbench_reports::{gate::RunExport, report::Report, table};
+use vlmbench_reports::{explain::explain, gate::RunExport, report::Report, table};
 
 use super::Format;
 use super::export_to::ExportTo;
@@ -24,6 +24,10 @@ pub struct Args {
     /// each model; may be given several times
     #[arg(long, value_name = "FORMAT[=FILE]")]
     pub export: Vec<ExportTo<RunExport>>,
+    /// Write nothing, and say which lines of the records the figures of this case come from; may be given
+    /// several times
+    #[arg(long, value_name = "CASE")]
+    pub explain: Vec<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -31,6 +35,9 @@ pub struct Args {
 
 /// Writes the report and prints its tables.
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
+    if !args.explain.is_empty() {
+        return explained(&args, ctx);
+    }
     let out = match (&args.out, args.runs.as_slice()) {
         (Some(out), _) => out.clone(),
         (None, [run]) => run.clone(),
@@ -65,6 +72,33 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
+/// Prints where figures come from.
+fn explained(args: &Args, ctx: &Context) -> Result<Outcome, Failure> {
+    let report = Report::read(&args.runs)?;
+    let mut all = Vec::new();
+    for case in &args.explain {
+        let has = |run: &&vlmbench_reports::record::Run| run.case_ids().contains(&case.as_str());
+        // A case that no run has is an error of the first, which lists what it has.
+        let with: Vec<_> = report.runs.iter().filter(has).collect();
+        let asked = if with.is_empty() {
+            vec![&report.runs[0]]
+        } else {
+            with
+        };
+        for run in asked {
+            all.push(explain(run, case)?);
+        }
+    }
+    match args.format {
+        Format::Json => ctx.print_json(&all)?,
+        Format::Text => {
+            let texts: Vec<String> = all.iter().map(|e| e.to_text(ctx.terminal.width)).collect();
+            ctx.print(&texts.join("\n"))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
 /// Writes a report into a folder and prints its tables and where its files
 /// are; `run` ends with it too.
 pub fn write(report: &Report, out: &Path, format: Format, ctx: &Context) -> Result<(), Failure> {
@@ -72,14 +106,18 @@ pub fn write(report: &Report, out: &Path, format: Format, ctx: &Context) -> Resu
     match format {
         Format::Text => {
             let mut text = table::terminal(report, ctx.terminal.width);
-            text.push_str(&format!("\nreport   {}\n", files.markdown.display()));
+            text.push_str(&format!("\npage     {}\n", files.page.display()));
+            text.push_str(&format!("report   {}\n", files.markdown.display()));
+            text.push_str(&format!("tables   {}\n", files.tables.display()));
             for picture in &files.pictures {
                 text.push_str(&format!("picture  {}\n", picture.png.display()));
             }
             ctx.print(&text)
         }
         Format::Json => ctx.print_json(&json!({
+            "page": files.page,
             "report": files.markdown,
+            "tables": files.tables,
             "csv": files.csv,
             "parquet": files.parquet,
             "pictures": files.pictures.iter().map(|picture| json!({

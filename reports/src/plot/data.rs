@@ -1,12 +1,13 @@
 //! What a picture shows, before any pixel: points, front, titles and where they come from.
 
-use std::collections::BTreeSet;
-
-use super::words::{caption, subtitle, title, x_title, y_title};
+use super::{
+    naming::{Naming, encoder_name, short_label},
+    words::{caption, subtitle, title, x_title, y_title},
+};
 use crate::{
     pareto,
     published::{Match, Series},
-    record::{CaseFacts, Labels},
+    record::CaseFacts,
     report::{AccuracySource, Report},
     stats::Interval,
     summary::{CaseSummary, Figure},
@@ -85,10 +86,6 @@ pub struct ReferencePoint {
     /// Where the time comes from.
     pub source: String,
 }
-
-/// Conditions that a legend can tell apart, and characters that it has room for.
-const MOST_LINES: usize = 3;
-const MOST_CHARACTERS: usize = 40;
 
 /// A case with its place in the picture.
 pub(super) struct Placed<'a> {
@@ -182,98 +179,6 @@ fn place<'a>(
             accuracy_interval,
         },
     })
-}
-
-/// The name that the publication uses, so that picture and paper can be read side by side.
-fn encoder_name<'a>(labels: &'a Labels, source: AccuracySource<'a>) -> &'a str {
-    match source {
-        AccuracySource::Published(series) => series.canonical(&labels.encoder),
-        AccuracySource::Measured { .. } | AccuracySource::Mean => &labels.encoder,
-    }
-}
-
-/// Which labels differ between the cases, and so have to be named at each point.
-struct Naming {
-    differs: [bool; 6],
-}
-
-impl Naming {
-    fn of(cases: &[(&CaseSummary, &CaseFacts)]) -> Self {
-        let mut values: [BTreeSet<String>; 6] = Default::default();
-        for (summary, facts) in cases {
-            for (set, value) in values.iter_mut().zip(Self::values(summary, facts)) {
-                set.insert(value);
-            }
-        }
-        Self {
-            differs: values.map(|set| set.len() > 1),
-        }
-    }
-
-    fn values(summary: &CaseSummary, facts: &CaseFacts) -> [String; 6] {
-        let labels = &facts.labels;
-        let threads = facts.used.threads.map(|n| format!("{n} threads"));
-        [
-            labels.decoder.clone().unwrap_or_default(),
-            labels.backend.clone(),
-            labels.device.clone(),
-            labels.precision.clone(),
-            threads.unwrap_or_default(),
-            format!("run {}", summary.run + 1),
-        ]
-    }
-
-    fn suffix(&self, summary: &CaseSummary, facts: &CaseFacts) -> String {
-        let values = Self::values(summary, facts);
-        let named: Vec<String> = (values.into_iter().zip(self.differs))
-            .filter(|(value, differs)| *differs && !value.is_empty())
-            .map(|(value, _)| value)
-            .collect();
-        named.join(", ")
-    }
-
-    /// What the legend tells apart, if it can: the labels need not name it then.
-    fn lines(&self, cases: &[(&CaseSummary, &CaseFacts)]) -> Vec<String> {
-        let mut lines: Vec<String> = Vec::new();
-        for &(summary, facts) in cases {
-            let line = self.suffix(summary, facts);
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
-        let characters: usize = lines.iter().map(|line| line.chars().count()).sum();
-        let few = (2..=MOST_LINES).contains(&lines.len()) && characters <= MOST_CHARACTERS;
-        if !few || lines.iter().any(String::is_empty) {
-            lines.clear();
-        }
-        lines
-    }
-
-    /// A point's name, with everything that tells it from other points.
-    fn label(
-        &self,
-        summary: &CaseSummary,
-        facts: &CaseFacts,
-        source: AccuracySource<'_>,
-    ) -> String {
-        let mut label = short_label(facts, source);
-        let suffix = self.suffix(summary, facts);
-        if !suffix.is_empty() {
-            label.push_str(&format!(" · {suffix}"));
-        }
-        label
-    }
-}
-
-/// Encoder, resolution and visual tokens.
-fn short_label(facts: &CaseFacts, source: AccuracySource<'_>) -> String {
-    let labels = &facts.labels;
-    let encoder = encoder_name(labels, source);
-    let mut label = format!("{encoder} {} px", labels.resolution);
-    if let Some(tokens) = facts.visual_tokens {
-        label.push_str(&format!(" · {tokens} tok"));
-    }
-    label
 }
 
 /// Published times for the placed points. A time belongs to a decoder, so the case's own is looked

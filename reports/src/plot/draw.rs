@@ -16,7 +16,7 @@ use super::{
     font,
     labels::{self, Request},
     layout::{
-        CAP, CAPTION_LINE, Fonts, HEART_RADIUS, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS,
+        CAP, CAPTION_LINE, Fonts, GRID, HEART_RADIUS, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS,
         SOFT_INK, dashes, encoders, line_of, obstacles, style_of, sweeps,
     },
     picture::{Picture, write_png, write_svg},
@@ -29,7 +29,6 @@ pub const WIDTH: u32 = 1600;
 /// Height of a picture in pixels.
 pub const HEIGHT: u32 = 1000;
 
-const GRID: RGBColor = RGBColor(228, 228, 228);
 const FRONT: RGBColor = RGBColor(60, 60, 60);
 
 /// Writes the picture as SVG.

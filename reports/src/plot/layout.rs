@@ -21,6 +21,8 @@ pub(super) const STYLES: [(RGBColor, Shape); 6] = [
 ];
 pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
 pub(super) const SOFT_INK: RGBColor = RGBColor(95, 95, 95);
+/// Lines behind everything.
+pub(super) const GRID: RGBColor = RGBColor(228, 228, 228);
 pub(super) const MARK_RADIUS: f64 = 8.5;
 pub(super) const REFERENCE_RADIUS: f64 = 6.5;
 /// Of what is drawn into a mark.

@@ -1,10 +1,12 @@
-//! Pictures: accuracy against time to first token, and where the time of a request goes.
+//! Pictures: accuracy against time to first token, where the time of a request goes, and how far that is from
+//! the machine's limits.
 //!
-//! [`ParetoPlot`], [`Icicle`] and [`SeriesPlot`] are pictures as data: what is drawn, in the units of the axes. Tests
+//! [`ParetoPlot`], [`BarPlot`], [`Roofline`], [`Icicle`] and [`SeriesPlot`] are pictures as data: what is drawn, in the units of the axes. Tests
 //! look at them.
 //! Drawing turns it into pixels, the same way for SVG and PNG, with a font that the crate carries, so
 //! that a machine without fonts draws the same picture.
 
+mod bars;
 mod canvas;
 mod data;
 mod draw;
@@ -13,12 +15,17 @@ mod icicle;
 mod icicle_draw;
 mod labels;
 mod layout;
+pub(crate) mod naming;
 mod picture;
+mod roofline;
 mod scale;
 mod series;
+pub mod styles;
 mod words;
 
+pub use bars::{Bar, BarPlot};
 pub use data::{ParetoPlot, PlotPoint, Reference, ReferencePoint};
 pub use draw::{HEIGHT, WIDTH, draw_png, draw_svg};
 pub use icicle::{Block, Icicle};
+pub use roofline::{Roofline, RooflinePoint};
 pub use series::{Panel, SeriesMark, SeriesPlot};

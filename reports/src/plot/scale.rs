@@ -52,6 +52,13 @@ impl Scale {
         self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
     }
 
+    /// Value at a pixel.
+    pub fn value(&self, pixel: f64) -> f64 {
+        let share = (pixel - self.pixels.0) / (self.pixels.1 - self.pixels.0);
+        let value = self.low + share * (self.high - self.low);
+        if self.log { 10_f64.powf(value) } else { value }
+    }
+
     /// Values of the ticks, rising.
     pub fn ticks(&self) -> Vec<f64> {
         if self.log {
@@ -135,6 +142,8 @@ mod tests {
         let up = Scale::linear([50.0, 60.0].into_iter(), (120.0, 0.0));
         assert!((up.pixel(50.0) - 110.0).abs() < 1e-9);
         assert!((up.pixel(60.0) - 10.0).abs() < 1e-9);
+        assert!((scale.value(580.0) - 1000.0).abs() < 1e-6);
+        assert!((up.value(10.0) - 60.0).abs() < 1e-9);
     }
 
     #[test]

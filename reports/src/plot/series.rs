@@ -15,7 +15,7 @@ use super::{
     canvas::{Canvas, Drawn, Paint, Shape, faint},
     font,
     labels::Rect,
-    layout::{CAPTION_LINE, Fonts, INK, STYLES, dashes},
+    layout::{CAPTION_LINE, Fonts, GRID, INK, STYLES, dashes},
     picture::{Picture, write_png, write_svg},
     scale::{Scale, rounded},
 };
@@ -26,7 +26,6 @@ const PANEL: f64 = 190.0;
 /// Room below a panel's plot, where the next one's title stands.
 const GAP: f64 = 50.0;
 const BELOW: f64 = 80.0;
-const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Free width that a label of the axis needs.
 const LABEL: f64 = 118.0;
 /// Vermilion and green of the palette, as in [`STYLES`].

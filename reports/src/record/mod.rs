@@ -18,7 +18,7 @@ pub use entry::{
     StageTimes, TokenCounts, Used, Weights, Workload,
 };
 pub use manifest::{FORMAT_VERSION, Machine, Manifest, Tool, experiment_digest};
-pub use reader::Run;
+pub use reader::{Line, Run, lines};
 pub use writer::{CaseProgress, Progress, RunWriter};
 
 /// Name of the manifest inside a run folder.

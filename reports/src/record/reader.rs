@@ -166,6 +166,28 @@ impl Run {
     }
 }
 
+/// A record and the line of the log that it stands on, from 1.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Number of the line.
+    pub number: usize,
+    /// What it holds.
+    pub record: Record,
+}
+
+/// All whole records of a log with their lines.
+///
+/// # Errors
+/// Those of [`Run::read`] for the log.
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Line>> {
+    // A line that is no record is an error or the torn end, so that lines count as records do.
+    let records = Log::read(path)?.records.into_iter().enumerate();
+    Ok(records.map(|(index, record)| Line {
+        number: index + 1,
+        record,
+    }))
+}
+
 /// A parsed record log.
 pub(super) struct Log {
     /// All whole records.

@@ -1,10 +1,13 @@
 //! Tests of the crate through its public interface.
 
+mod browser;
 mod exports;
 mod folder;
 mod format_v1;
 mod gate;
+mod page;
 mod published;
 mod reports;
 mod stats;
 mod synthetic;
+mod webdriver;

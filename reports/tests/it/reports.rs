@@ -9,7 +9,7 @@ use vlmbench_reports::{
     published::Series,
     record::{Exhibit, Record, Run, Weights},
     report,
-    report::{AccuracySource, Report},
+    report::{AccuracySource, Report, Subject},
     summary::{Figure, summarise},
     table,
 };
@@ -300,11 +300,19 @@ fn a_report_is_rebuilt_from_the_records_alone() {
     let names: Vec<&str> = (files.pictures.iter())
         .map(|picture| picture.png.file_name().unwrap().to_str().unwrap())
         .collect();
-    assert_eq!(names, ["pareto.png", "pareto-avg5-qwen2-0.5b.png"]);
+    assert_eq!(
+        names,
+        ["pareto.png", "pareto-avg5-qwen2-0.5b.png", "stages.png"]
+    );
     for picture in &files.pictures {
         assert_eq!(&fs::read(&picture.png).unwrap()[1..4], b"PNG");
         let svg = fs::read_to_string(&picture.svg).unwrap();
-        assert!(svg.contains("FastViTHD 1024 px · 256 tok") && svg.ends_with("</svg>\n"));
+        let label = match picture.subject {
+            Subject::Front => "FastViTHD 1024 px · 256 tok",
+            // Names of a publication are its picture's.
+            Subject::Stages => "fastvithd 1024 px · 256 tok",
+        };
+        assert!(svg.contains(label) && svg.ends_with("</svg>\n"));
     }
     let csv = fs::read_to_string(&files.csv).unwrap();
     let mut lines = csv.lines();
@@ -375,7 +383,11 @@ fn report_pages() {
     let report = read(&records);
     insta::assert_snapshot!(
         "report",
-        vlmbench_reports::markdown::render(&report, &[], None)
+        vlmbench_reports::markdown::render(
+            &vlmbench_reports::document::sections(&report, &[]),
+            Path::new("report.html"),
+            None,
+        )
     );
     insta::assert_snapshot!("terminal", table::terminal(&report, 110));
 }

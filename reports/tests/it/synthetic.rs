@@ -308,3 +308,24 @@ pub fn planned(records: &[Record]) -> Manifest {
     }
     manifest
 }
+
+/// The quickstart with the machine's peak, for everything that a page can show.
+pub fn explored_records() -> Vec<Record> {
+    let mut records = quickstart_records();
+    records.push(Record::Peak(peak()));
+    records
+}
+
+/// A peak of round numbers, on as many threads as the cases have.
+pub fn peak() -> Peak {
+    Peak {
+        threads: 2,
+        f32_flops: 400e9,
+        bf16_flops: Some(800e9),
+        f32_product_flops: 380e9,
+        bf16_product_flops: 700e9,
+        read_bytes: 20e9,
+        copy_bytes: 18e9,
+        waited: Some(0.0),
+    }
+}

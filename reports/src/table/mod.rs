@@ -1,4 +1,8 @@
-//! Text tables: the same rows for the terminal and for Markdown.
+//! Tables: the same rows for the terminal, Markdown, a page, LaTeX and data files.
+
+mod data;
+mod html;
+mod latex;
 
 use crate::{
     claims,

@@ -1,0 +1,165 @@
+//! Pictures of stages: stacked bars, and points under the machine's roof.
+
+use std::collections::BTreeMap;
+
+use super::{Roof, STAGES, Stage, stages};
+use crate::{
+    plot::{Bar, BarPlot, Roofline, RooflinePoint, naming::Naming},
+    record::{CaseFacts, Run},
+    report::{AccuracySource, Report},
+    summary::CaseSummary,
+};
+
+/// More bars than this are no picture any more; the table has them all.
+const MOST_BARS: usize = 48;
+/// Of more points than this no label could be told from its neighbours.
+const MOST_LABELS: usize = 24;
+
+/// A case with stages, and what it is called.
+struct Named<'a> {
+    summary: &'a CaseSummary,
+    facts: &'a CaseFacts,
+    label: String,
+    stages: Vec<Stage>,
+}
+
+fn named(report: &Report) -> Vec<Named<'_>> {
+    let cases: Vec<(&CaseSummary, &CaseFacts)> = (report.summaries.iter())
+        .filter(|summary| !summary.latency.is_empty())
+        .filter_map(|summary| Some((summary, summary.facts.as_ref()?)))
+        .collect();
+    let naming = Naming::of(&cases);
+    let named = cases.iter().map(|&(summary, facts)| Named {
+        summary,
+        facts,
+        // No publication's names: the cases are ours.
+        label: naming.label(summary, facts, AccuracySource::Mean),
+        stages: stages(&report.runs[summary.run], summary),
+    });
+    named.filter(|named| !named.stages.is_empty()).collect()
+}
+
+/// Stages of every latency case as stacked bars; `None` without any.
+pub fn bars(report: &Report) -> Option<BarPlot> {
+    let cases = named(report);
+    let bars = cases.iter().take(MOST_BARS).map(|case| Bar {
+        label: case.label.clone(),
+        parts: (STAGES.iter())
+            .map(|figure| {
+                let stage = case.stages.iter().find(|stage| stage.figure == *figure)?;
+                Some(stage.time.median)
+            })
+            .collect(),
+    });
+    let bars: Vec<Bar> = bars.collect();
+    let mut caption = vec![
+        "Medians of stages, measured here; decode is the first decode step, which makes the second token.".to_owned(),
+    ];
+    if cases.len() > MOST_BARS {
+        caption.push(format!("The first {MOST_BARS} of {} cases.", cases.len()));
+    }
+    (!bars.is_empty()).then(|| BarPlot {
+        title: "Where the time of a request goes".into(),
+        subtitle: conditions(report, &cases.iter().collect::<Vec<_>>()),
+        parts: names(),
+        bars,
+        caption,
+    })
+}
+
+/// A picture for each run whose machine was measured.
+pub fn rooflines(report: &Report) -> Vec<Roofline> {
+    let all = named(report);
+    let of_run = |(index, run): (usize, &Run)| {
+        let cases = all.iter().filter(|case| case.summary.run == index);
+        roofline(report, run, &cases.collect::<Vec<_>>())
+    };
+    report.runs.iter().enumerate().filter_map(of_run).collect()
+}
+
+fn roofline(report: &Report, run: &Run, cases: &[&Named<'_>]) -> Option<Roofline> {
+    let mut roofs: BTreeMap<(u32, &str), Roof> = BTreeMap::new();
+    let mut points = Vec::new();
+    for case in cases {
+        for stage in &case.stages {
+            let placed = stage.roof.zip(stage.intensity()).zip(stage.rate());
+            let Some(((roof, intensity), flops)) = placed else {
+                continue;
+            };
+            let threads = case.facts.used.threads.unwrap_or_default();
+            roofs.insert((threads, &case.facts.used.dtype), roof);
+            points.push(RooflinePoint {
+                kind: STAGES.iter().position(|figure| *figure == stage.figure)?,
+                label: case.label.clone(),
+                intensity,
+                flops,
+            });
+        }
+    }
+    if points.is_empty() {
+        return None;
+    }
+    if points.len() > MOST_LABELS {
+        points.iter_mut().for_each(|point| point.label.clear());
+    }
+    let several = roofs
+        .keys()
+        .any(|(threads, _)| Some(threads) != roofs.keys().next().map(|(t, _)| t));
+    let name = |(threads, dtype): &(u32, &str)| match several {
+        true => format!("{dtype}, {threads} threads"),
+        false => (*dtype).to_owned(),
+    };
+    let read: Vec<String> = (run.peaks.values())
+        .map(|peak| {
+            format!(
+                "{:.1} GB/s on {} threads",
+                peak.read_bytes / 1e9,
+                peak.threads
+            )
+        })
+        .collect();
+    Some(Roofline {
+        title: "Stages under the roof of the machine".into(),
+        subtitle: conditions(report, cases),
+        roofs: roofs.iter().map(|(key, roof)| (name(key), *roof)).collect(),
+        kinds: names(),
+        points,
+        caption: vec![format!(
+            "Level lines: measured peak of multiply-adds in each precision; slope: measured bandwidth of reading memory ({}). \
+             FLOPs and bytes are counted, times are medians. Bytes are those of a machine without caches, so a stage whose \
+             operands stay in a cache may lie above the slope.",
+            read.join(", ")
+        )],
+    })
+}
+
+fn names() -> Vec<String> {
+    STAGES
+        .iter()
+        .map(|figure| figure.name().to_owned())
+        .collect()
+}
+
+/// Engines, precisions, threads and processors of the cases.
+fn conditions(report: &Report, cases: &[&Named<'_>]) -> String {
+    let mut parts: [Vec<String>; 4] = Default::default();
+    for case in cases {
+        let used = &case.facts.used;
+        let machine = &report.runs[case.summary.run].manifest.machine;
+        let values = [
+            Some(case.facts.labels.backend.clone()),
+            Some(used.dtype.clone()),
+            used.threads.map(|n| format!("{n} threads")),
+            machine.cpu_model.clone(),
+        ];
+        for (part, value) in parts.iter_mut().zip(values) {
+            if let Some(value) = value.filter(|value| !part.contains(value)) {
+                part.push(value);
+            }
+        }
+    }
+    let parts: Vec<String> = (parts.iter().filter(|part| !part.is_empty()))
+        .map(|part| part.join(" / "))
+        .collect();
+    parts.join(" · ")
+}

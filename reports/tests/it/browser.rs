@@ -1,0 +1,134 @@
+//! The page in a real browser: it draws, its controls work, nothing is fetched or complained about.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tempfile::{TempDir, tempdir};
+use vlmbench_reports::report;
+
+use crate::{synthetic::*, webdriver::Browser};
+
+/// A report of cases that have times, measured accuracies and published ones.
+fn page() -> (TempDir, PathBuf) {
+    let folder = tempdir().unwrap();
+    write(folder.path(), &explored_records());
+    let files = report::report(&[folder.path()], folder.path()).unwrap();
+    (folder, files.page)
+}
+
+#[test]
+fn the_page_draws_and_its_controls_work() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let (_folder, page) = page();
+    browser.open(&page);
+    assert_eq!(
+        browser.run("return document.getElementById('explore').hidden"),
+        false
+    );
+    let dots = "return document.querySelectorAll('#chart a').length";
+    // Seven encoders and sides have a published accuracy.
+    assert_eq!(browser.run(dots), 7);
+    let best = "return document.getElementById('best').textContent";
+    let whole = browser.run(best);
+    assert!(whole.as_str().unwrap().contains("1024 px"), "{whole}");
+    browser.screenshot("page-light");
+
+    let set = |id: &str, value: &str| {
+        browser.run(&format!(
+            "const e = document.getElementById('{id}'); e.value = '{value}'; e.dispatchEvent(new Event('input'));"
+        ))
+    };
+    // With the smallest budget only the fastest point is left.
+    set("budget", "0");
+    let fastest = browser.run(best);
+    assert!(
+        fastest.as_str().unwrap().contains("fastvithd 256 px"),
+        "{fastest}"
+    );
+    let label =
+        "return document.querySelector('#chart svg[aria-label]').getAttribute('aria-label')";
+    let before = browser.run(label);
+    set("axis", "tokens");
+    let after = browser.run(label);
+    assert_ne!(before, after);
+    assert!(after.as_str().unwrap().contains("visual tokens"), "{after}");
+    set("grouping", "all");
+    assert_eq!(browser.run(dots), 7);
+
+    // A point leads to its ledger.
+    browser.run("document.querySelector('#chart a').dispatchEvent(new MouseEvent('click', {bubbles: true}))");
+    let open = "return [...document.querySelectorAll('#ledgers details[open]')].map((d) => '#' + d.id).join()";
+    let hash = browser.run("return location.hash");
+    assert_eq!(browser.run(open), hash);
+    assert!(hash.as_str().unwrap().starts_with("#case-"), "{hash}");
+
+    // A table is sorted by a click, numbers as numbers.
+    let column = "const t = document.querySelector('#time-to-first-token table');
+        const i = [...t.tHead.rows[0].cells].findIndex((c) => c.textContent === 'TTFT ms');
+        t.tHead.rows[0].cells[i].querySelector('button').click();
+        return [...t.tBodies[0].rows].map((r) => Number(r.cells[i].textContent))";
+    let sorted = browser.run(column);
+    let times: Vec<f64> = serde_json::from_value(sorted).unwrap();
+    assert!(times.len() == 8 && times.is_sorted(), "{times:?}");
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn the_page_is_dark_where_that_is_asked_for_and_fits_a_phone() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let (_folder, page) = page();
+    let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
+    browser.devtools("Emulation.setEmulatedMedia", dark);
+    browser.open(&page);
+    let paper = browser.run("return getComputedStyle(document.body).backgroundColor");
+    assert_eq!(paper, "rgb(21, 23, 26)");
+    let picture =
+        "return getComputedStyle(document.querySelector('figure.picture svg > rect')).fill";
+    assert_eq!(browser.run(picture), paper);
+    browser.screenshot("page-dark");
+
+    let phone = json!({"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true});
+    browser.devtools("Emulation.setDeviceMetricsOverride", phone);
+    browser.open(&page);
+    let room = browser.run("return document.documentElement.scrollWidth - innerWidth");
+    assert_eq!(room, 0, "the page must not scroll sideways");
+    browser.screenshot("page-phone");
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn without_scripts_the_page_says_everything() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let (_folder, page) = page();
+    browser.devtools(
+        "Emulation.setScriptExecutionDisabled",
+        json!({"value": true}),
+    );
+    browser.open(&page);
+    // Commands of the driver still run; the page's own scripts have not.
+    assert_eq!(
+        browser.run("return document.getElementById('explore').hidden"),
+        true
+    );
+    assert_eq!(browser.run("return typeof Plot"), "undefined");
+    let rows =
+        browser.run("return document.querySelectorAll('#time-to-first-token tbody tr').length");
+    assert_eq!(rows, 8);
+    let seen = browser.run(
+        "return [...document.querySelectorAll('figure.picture svg')].every((s) => s.getBoundingClientRect().width > 400 \
+         && s.getAttribute('aria-label'))",
+    );
+    assert_eq!(seen, true);
+    let named = browser.run(
+        "return [...document.querySelectorAll('img')].every((i) => i.alt) \
+         && [...document.querySelectorAll('input, select')].every((c) => c.labels.length > 0)",
+    );
+    assert_eq!(named, true);
+    browser.screenshot("page-without-scripts");
+}
