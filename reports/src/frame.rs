@@ -9,40 +9,79 @@ use polars::{
 
 use crate::{
     error::{Result, io},
-    record::Run,
+    record::{Answer, Extraction, FinishReason, LatencySample, Run, SampleOutcome, SampleRecord},
     report::Report,
     summary::{CaseSummary, Figure},
 };
 
-/// One row per repetition, warm-up included: ids and every [`Figure`] in milliseconds.
+/// One row per repetition, warm-up included: run, ids and every [`Figure`] in milliseconds.
 ///
 /// # Errors
 /// [`crate::Error::Frame`].
-pub fn repetitions(run: &Run) -> Result<DataFrame> {
-    let rows = &run.latency;
-    let mut columns = vec![
-        Column::new(
-            "case".into(),
-            rows.iter().map(|r| r.case.as_str()).collect::<Vec<_>>(),
-        ),
-        Column::new(
-            "launch".into(),
-            rows.iter().map(|r| r.launch).collect::<Vec<_>>(),
-        ),
-        Column::new(
-            "iteration".into(),
-            rows.iter().map(|r| r.iteration).collect::<Vec<_>>(),
-        ),
-        Column::new(
-            "warm_up".into(),
-            rows.iter().map(|r| r.warm_up).collect::<Vec<_>>(),
-        ),
-    ];
+pub fn repetitions(report: &Report) -> Result<DataFrame> {
+    let rows: Vec<(&Run, &LatencySample)> = (report.runs.iter())
+        .flat_map(|run| run.latency.iter().map(move |row| (run, row)))
+        .collect();
+    let mut columns = Columns::over(&rows);
+    columns.text("run", |(run, _)| Some(run.folder.display().to_string()));
+    columns.text("case", |(_, row)| Some(row.case.clone()));
+    columns.whole("launch", |(_, row)| Some(row.launch.into()));
+    columns.whole("iteration", |(_, row)| Some(row.iteration.into()));
+    columns.flag("warm_up", |(_, row)| row.warm_up);
     for figure in Figure::ALL {
-        let values: Vec<Option<f64>> = rows.iter().map(|row| figure.of(row)).collect();
-        columns.push(Column::new(format!("{}_ms", figure.name()).into(), values));
+        columns.number(&format!("{}_ms", figure.name()), |(_, row)| figure.of(row));
     }
-    Ok(DataFrame::new(rows.len(), columns)?)
+    Ok(DataFrame::new(rows.len(), columns.columns)?)
+}
+
+/// What a sample was answered, unless it failed.
+fn answer(row: &SampleRecord) -> Option<&Answer> {
+    match &row.outcome {
+        SampleOutcome::Ok(answer) => Some(answer),
+        SampleOutcome::Failed { .. } => None,
+    }
+}
+
+/// One row per sample: run, ids, what came of it, its points of 100, tokens, and times of stages in milliseconds.
+///
+/// # Errors
+/// [`crate::Error::Frame`].
+pub fn samples(report: &Report) -> Result<DataFrame> {
+    let rows: Vec<(&Run, &SampleRecord)> = (report.runs.iter())
+        .flat_map(|run| run.samples.iter().map(move |row| (run, row)))
+        .collect();
+    let mut columns = Columns::over(&rows);
+    columns.text("run", |(run, _)| Some(run.folder.display().to_string()));
+    columns.text("case", |(_, row)| Some(row.case.clone()));
+    columns.text("sample", |(_, row)| Some(row.sample.clone()));
+    columns.text("images", |(_, row)| row.images.clone());
+    columns.text("error", |(_, row)| match &row.outcome {
+        SampleOutcome::Ok(_) => None,
+        SampleOutcome::Failed { stage, error } => Some(format!("{stage}: {error}")),
+    });
+    columns.number("points", |(_, row)| Some(row.outcome.points()));
+    columns.text("response", |(_, row)| Some(answer(row)?.response.clone()));
+    columns.text("extracted", |(_, row)| match &answer(row)?.extraction {
+        Extraction::Parsed { answer } => Some(answer.clone()),
+        Extraction::Unparsed => None,
+    });
+    columns.flag("truncated", |(_, row)| {
+        answer(row).is_some_and(|answer| answer.finish_reason == FinishReason::Length)
+    });
+    columns.whole("visual_tokens", |(_, row)| {
+        Some(answer(row)?.tokens.visual.into())
+    });
+    columns.whole("prompt_tokens", |(_, row)| {
+        Some(answer(row)?.tokens.prompt.into())
+    });
+    columns.whole("output_tokens", |(_, row)| {
+        Some(answer(row)?.tokens.output.into())
+    });
+    let ms = |ns: Option<u64>| ns.map(|ns| ns as f64 / 1e6);
+    columns.number("encode_ms", |(_, row)| ms(answer(row)?.stages.encode_ns));
+    columns.number("project_ms", |(_, row)| ms(answer(row)?.stages.project_ns));
+    columns.number("prefill_ms", |(_, row)| ms(answer(row)?.stages.prefill_ns));
+    Ok(DataFrame::new(rows.len(), columns.columns)?)
 }
 
 /// One row per case: labels, costs, latency figures with their intervals, memory, measured accuracy,
@@ -52,10 +91,7 @@ pub fn repetitions(run: &Run) -> Result<DataFrame> {
 /// [`crate::Error::Frame`].
 pub fn summary(report: &Report) -> Result<DataFrame> {
     let rows = &report.summaries;
-    let mut columns = Columns {
-        rows,
-        columns: Vec::new(),
-    };
+    let mut columns = Columns::over(rows);
     columns.text("run", |r| {
         Some(report.runs[r.run].folder.display().to_string())
     });
@@ -143,24 +179,36 @@ pub fn summary(report: &Report) -> Result<DataFrame> {
 }
 
 /// Builds columns over the same rows.
-struct Columns<'a> {
-    rows: &'a [CaseSummary],
+struct Columns<'a, T> {
+    rows: &'a [T],
     columns: Vec<Column>,
 }
 
-impl Columns<'_> {
-    fn text(&mut self, name: &str, value: impl Fn(&CaseSummary) -> Option<String>) {
+impl<'a, T> Columns<'a, T> {
+    fn over(rows: &'a [T]) -> Self {
+        Self {
+            rows,
+            columns: Vec::new(),
+        }
+    }
+
+    fn text(&mut self, name: &str, value: impl Fn(&T) -> Option<String>) {
         let values: Vec<Option<String>> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 
-    fn whole(&mut self, name: &str, value: impl Fn(&CaseSummary) -> Option<u64>) {
+    fn whole(&mut self, name: &str, value: impl Fn(&T) -> Option<u64>) {
         let values: Vec<Option<u64>> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 
-    fn number(&mut self, name: &str, value: impl Fn(&CaseSummary) -> Option<f64>) {
+    fn number(&mut self, name: &str, value: impl Fn(&T) -> Option<f64>) {
         let values: Vec<Option<f64>> = self.rows.iter().map(value).collect();
+        self.columns.push(Column::new(name.into(), values));
+    }
+
+    fn flag(&mut self, name: &str, value: impl Fn(&T) -> bool) {
+        let values: Vec<bool> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 }

@@ -301,11 +301,27 @@ impl Report {
         frame::write_parquet(&mut summary, &files.parquet)?;
         let sections = document::sections(self, &files.pictures);
         document::write_tables(&sections, &files.tables)?;
+        self.write_rows(&files.tables)?;
         let text = markdown::render(&sections, &files.page, files.gallery.as_deref());
         fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
         let html = page::render(self, &sections)?;
         fs::write(&files.page, html).map_err(io("write", &files.page))?;
         Ok(files)
+    }
+
+    /// What was measured, row by row, beside the tables made of it.
+    fn write_rows(&self, folder: &Path) -> Result<()> {
+        for (name, frame) in [
+            ("repetitions", frame::repetitions(self)?),
+            ("samples", frame::samples(self)?),
+        ] {
+            if frame.height() > 0 {
+                let mut frame = frame;
+                frame::write_csv(&frame, &folder.join(format!("{name}.csv")))?;
+                frame::write_parquet(&mut frame, &folder.join(format!("{name}.parquet")))?;
+            }
+        }
+        Ok(())
     }
 
     fn draw(&self, out_dir: &Path) -> Result<Vec<Picture>> {

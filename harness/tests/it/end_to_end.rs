@@ -98,7 +98,9 @@ impl Place {
     /// The table of scores, which has no times in it.
     fn scores(&self, out: &str) -> String {
         let report = self.report(out);
-        let (_, table) = report.split_once("## Accuracy").expect("an accuracy table");
+        let (_, table) = report
+            .split_once("## Accuracy, measured")
+            .expect("an accuracy table");
         table.split("\n## ").next().unwrap().to_owned()
     }
 }

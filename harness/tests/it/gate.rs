@@ -91,7 +91,7 @@ fn a_slowdown_is_found_blamed_and_the_program_says_so() {
         "x.yaml",
         &[
             "--slow",
-            "encode=900",
+            "encode=4000",
             "--no-controls",
             "--looks",
             "10",
@@ -124,7 +124,7 @@ fn a_slowdown_is_found_blamed_and_the_program_says_so() {
 #[test]
 fn controls_are_measured_beside_and_tell_whether_the_gate_can_see() {
     let place = place();
-    let more = ["--control", "encode=900", "--looks", "9", "--out", "cmp"];
+    let more = ["--control", "encode=4000", "--looks", "9", "--out", "cmp"];
     let found = live(place.path(), "x.yaml", "x.yaml", &more);
     // The base against itself on a busy machine passes or cannot be told; it is not slower.
     assert!(
@@ -261,7 +261,7 @@ fn calibration_counts_gates_and_goes_on_where_it_stopped() {
             "--gates",
             gates,
             "--slow",
-            "encode=900",
+            "encode=4000",
             "--looks",
             "9",
             "--rounds",

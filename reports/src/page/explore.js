@@ -124,6 +124,8 @@ function explore(data) {
         Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "text", fill: "var(--paper)" })),
       ],
     });
+    // Groups of marks have names; a name needs a role.
+    for (const group of chart.querySelectorAll("g[aria-label]")) group.setAttribute("role", "group");
     host.replaceChildren(chart);
   }
 

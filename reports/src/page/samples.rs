@@ -51,15 +51,16 @@ fn mean(answers: &[Answered]) -> f64 {
 }
 
 fn card(run: &Run, exhibit: &Exhibit, answers: &[Answered], room: &mut usize) -> Markup {
+    let name = format!("{}, {}: {}", exhibit.suite, exhibit.profile, exhibit.sample);
     html! {
         article.sample {
-            h3 { (exhibit.suite) ", " (exhibit.profile) ": " (exhibit.sample) }
+            h3 { (name) }
             @for image in &exhibit.images { (picture(run, exhibit, image, room)) }
             blockquote { @for line in exhibit.question.lines() { p { (line) } } }
             p { "Right: " @for (i, reference) in exhibit.references.iter().enumerate() {
                 @if i > 0 { ", " } code { (reference) }
             } }
-            div.scroll tabindex="0" role="region" aria-label={ "Answers to " (exhibit.sample) } { table {
+            div.scroll tabindex="0" role="region" aria-label={ "Answers to " (name) } { table {
                 thead { tr {
                     th scope="col" { "model" }
                     th.number scope="col" { "input" }

@@ -335,13 +335,23 @@ fn a_report_is_rebuilt_from_the_records_alone() {
 
 #[test]
 fn repetitions_become_a_frame_with_nulls() {
-    let folder = tempdir().unwrap();
-    write(folder.path(), &quickstart_records());
-    let run = Run::read(folder.path()).unwrap();
-    let frame = frame::repetitions(&run).unwrap();
+    let frame = frame::repetitions(&read(&quickstart_records())).unwrap();
     assert_eq!(frame.height(), 8 * 8);
     let nulls = |name: &str| frame.column(name).unwrap().null_count();
     assert_eq!((nulls("encode_ms"), nulls("project_ms")), (0, 64));
+}
+
+#[test]
+fn samples_become_a_frame_in_which_failures_have_no_answer() {
+    let frame = frame::samples(&read(&scored_records())).unwrap();
+    assert_eq!(frame.height(), 6);
+    let nulls = |name: &str| frame.column(name).unwrap().null_count();
+    // One failed, another could not be parsed.
+    assert_eq!(
+        (nulls("response"), nulls("extracted"), nulls("error")),
+        (1, 2, 5)
+    );
+    assert_eq!(nulls("points"), 0);
 }
 
 #[test]
