@@ -304,6 +304,7 @@ fn machine(page: &mut Page, report: &Report, index: usize, run: &Run) {
         os,
         kernel,
         simd,
+        ..
     } = &manifest.machine;
     let tool = &manifest.tool;
     let revision = tool.revision.as_deref().unwrap_or("unknown revision");
