@@ -329,23 +329,7 @@ fn text(d: &Diagnosis) -> String {
     }
     if let Some(peak) = &d.peak {
         line(String::new());
-        line(format!(
-            "measured peak of {} threads (best, median)",
-            peak.threads
-        ));
-        for (name, rate, unit) in peak.rates() {
-            line(match rate {
-                Some(r) => format!(
-                    "  {name:<28} {:>6.1}, {:>6.1} {unit}",
-                    r.best / 1e9,
-                    r.median / 1e9
-                ),
-                None => format!("  {name:<28} no instruction for it"),
-            });
-        }
-        if let Some(warning) = peak.disturbance() {
-            line(format!("  warning   {warning}"));
-        }
+        line(super::peak::text(peak).trim_end().to_owned());
     }
     line(String::new());
     line("backends".into());
