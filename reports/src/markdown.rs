@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, path::Path};
 use crate::{
     claims::{self, Claim},
     fronts, gate,
-    record::{Machine, Noise, Run},
+    hardware::{self, Hardware},
+    record::{Noise, Run},
     report::{AccuracySource, Picture, Report},
     stats::certified_count,
     summary::{CaseSummary, Figure},
@@ -25,6 +26,7 @@ pub fn render(report: &Report, pictures: &[Picture], gallery: Option<&Path>) -> 
     }
     claimed(&mut page, report);
     latency(&mut page, report);
+    side_by_side(&mut page, report);
     quality(&mut page, report);
     fronts(&mut page, report);
     if let Some(path) = gallery {
@@ -137,6 +139,18 @@ fn latency(page: &mut Page, report: &Report) {
             report.summaries.len(),
         ));
     }
+}
+
+/// Machines, engines and thread counts, where there are several.
+fn side_by_side(page: &mut Page, report: &Report) {
+    let Some(hardware) = Hardware::of(report) else {
+        return;
+    };
+    for section in hardware.sections() {
+        page.section(section.title, &section.table);
+        page.paragraph(section.about);
+    }
+    page.list(hardware.notes());
 }
 
 fn quality(page: &mut Page, report: &Report) {
@@ -296,16 +310,6 @@ fn machine(page: &mut Page, report: &Report, index: usize, run: &Run) {
         "Run and machine".to_owned()
     };
     page.heading(2, &title);
-    let Machine {
-        cpu_model,
-        cores,
-        threads,
-        memory_bytes,
-        os,
-        kernel,
-        simd,
-        ..
-    } = &manifest.machine;
     let tool = &manifest.tool;
     let revision = tool.revision.as_deref().unwrap_or("unknown revision");
     let mut items = vec![
@@ -315,22 +319,8 @@ fn machine(page: &mut Page, report: &Report, index: usize, run: &Run) {
         ),
         format!("experiment `{}`", manifest.experiment_digest),
     ];
-    let mut fact = |name: &str, value: Option<String>| {
-        items.extend(value.map(|value| format!("{name}: {value}")));
-    };
-    fact("CPU", cpu_model.clone());
-    fact("cores", cores.map(|cores| cores.to_string()));
-    fact(
-        "hardware threads",
-        threads.map(|threads| threads.to_string()),
-    );
-    fact(
-        "memory",
-        memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64)),
-    );
-    fact("system", os.clone());
-    fact("kernel", kernel.clone());
-    fact("SIMD", (!simd.is_empty()).then(|| simd.join(" ")));
+    let facts = hardware::facts(&manifest.machine).into_iter();
+    items.extend(facts.filter_map(|(name, value)| Some(format!("{name}: {}", value?))));
     if run.torn {
         items.push("the last record was torn and left out; resume the run to repeat it".to_owned());
     }

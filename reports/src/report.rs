@@ -8,7 +8,9 @@ use std::{
 
 use crate::{
     error::{Error, Result, io},
-    frame, gallery, markdown,
+    frame, gallery,
+    hardware::Hardware,
+    markdown,
     plot::{self, ParetoPlot},
     published::{Match, Series},
     record::{Labels, Run},
@@ -40,6 +42,8 @@ pub struct ReportFiles {
     pub csv: PathBuf,
     /// The summary table as Parquet.
     pub parquet: PathBuf,
+    /// The comparison of machines and engines as CSV, if there are several.
+    pub hardware: Option<PathBuf>,
 }
 
 /// One picture in two formats.
@@ -248,7 +252,7 @@ fn same_conditions(a: &Labels, b: &Labels) -> bool {
     key(a) == key(b)
 }
 
-/// Reads run folders and writes `report.md`, `gallery.md` if there are exhibits, the pictures and the summary table into `out_dir`.
+/// Reads run folders and writes `report.md`, `gallery.md` if there are exhibits, the pictures, the summary table and, of several machines or engines, `hardware.csv` into `out_dir`.
 ///
 /// # Errors
 /// Those of [`Report::read`]; the system's refusal to write; [`Error::Plot`].
@@ -284,6 +288,13 @@ impl Report {
             plot::draw_png(&plot, &picture.png)?;
             pictures.push(picture);
         }
+        let mut comparison = None;
+        if let Some(hardware) = Hardware::of(self) {
+            let path = out_dir.join("hardware.csv");
+            frame::write_csv(&hardware.frame()?, &path)?;
+            comparison = Some(path);
+            pictures.extend(hardware.write_picture(out_dir)?);
+        }
         let mut gallery = None;
         if let Some(text) = gallery::render(self, out_dir) {
             let path = out_dir.join("gallery.md");
@@ -296,6 +307,7 @@ impl Report {
             gallery,
             csv: out_dir.join("summary.csv"),
             parquet: out_dir.join("summary.parquet"),
+            hardware: comparison,
         };
         let mut summary = frame::summary(self)?;
         frame::write_csv(&summary, &files.csv)?;

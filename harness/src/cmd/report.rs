@@ -82,6 +82,7 @@ pub fn write(report: &Report, out: &Path, format: Format, ctx: &Context) -> Resu
             "report": files.markdown,
             "csv": files.csv,
             "parquet": files.parquet,
+            "hardware": files.hardware,
             "pictures": files.pictures.iter().map(|picture| json!({
                 "title": picture.title,
                 "svg": picture.svg,

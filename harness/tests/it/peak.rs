@@ -87,6 +87,23 @@ fn a_run_of_another_machine_gets_no_peak_of_this_one() {
         ],
     );
     assert!(fs::read(out.join("records.jsonl")).unwrap() == before);
+    // Side by side with a run of this machine it is a column of its own, without shares, and told so.
+    fs::create_dir(folder.path().join("here")).unwrap();
+    for file in ["manifest.json", "records.jsonl"] {
+        fs::copy(out.join(file), folder.path().join("here").join(file)).unwrap();
+    }
+    move_to(&folder.path().join("here"), "A third CPU");
+    run(folder.path(), ["report", "out", "here", "--out", "both"]).ok();
+    let text = fs::read_to_string(folder.path().join("both/report.md")).unwrap();
+    for part in [
+        "## Machines side by side",
+        "Another CPU",
+        "A third CPU",
+        "`vlmbench peak out`",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(folder.path().join("both/hardware.png").exists());
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod exports;
 mod folder;
 mod format_v1;
 mod gate;
+mod hardware;
 mod published;
 mod reports;
 mod stats;
