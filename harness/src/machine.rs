@@ -4,12 +4,18 @@
 //! than a guess. Parsing is apart from reading, so that it is tested on texts
 //! of machines that the tests do not run on.
 
+mod hardware;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use vlmbench_reports::record::Machine;
+
+/// What Linux says of the first core; the others of a machine are taken to be
+/// like it.
+const FIRST_CORE: &str = "/sys/devices/system/cpu/cpu0";
 
 /// What `doctor` shows beyond the manifest's facts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,12 +25,6 @@ pub struct MachineReport {
     pub machine: Machine,
     /// Memory that can be had without swapping, bytes.
     pub available_memory_bytes: Option<u64>,
-    /// CPU frequency governor; anything but `performance` varies the clock.
-    pub governor: Option<String>,
-    /// Cores that a container may use, from its CPU quota.
-    pub container_cores: Option<f64>,
-    /// Memory that a container may use, bytes.
-    pub container_memory_bytes: Option<u64>,
 }
 
 /// Threads that the process may use: affinity and container quota count.
@@ -37,7 +37,7 @@ pub fn usable_threads() -> usize {
 /// take from a measurement shows here.
 pub fn waited() -> Option<Duration> {
     let tasks = std::fs::read_dir("/proc/self/task").ok()?;
-    let of_task = |path: &Path| waiting(&read(path.join("schedstat").to_str()?)?);
+    let of_task = |path: &Path| waiting(&read(path.join("schedstat"))?);
     let times = tasks.flatten().filter_map(|task| of_task(&task.path()));
     times.reduce(|a, b| a + b)
 }
@@ -60,8 +60,14 @@ pub fn use_threads(threads: usize) {
 pub fn machine() -> Machine {
     let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
     let meminfo = read("/proc/meminfo").unwrap_or_default();
+    let cpu_model = cpu_model(&cpuinfo);
+    let core = Path::new(FIRST_CORE);
+    let clock = |file: &str| hardware::clock(&core.join("cpufreq").join(file));
     Machine {
-        cpu_model: cpu_model(&cpuinfo),
+        base_clock_mhz: clock("base_frequency")
+            .or_else(|| hardware::clock_in_name(cpu_model.as_deref()?)),
+        max_clock_mhz: clock("cpuinfo_max_freq"),
+        cpu_model,
         cores: physical_cores(&cpuinfo),
         threads: u32::try_from(usable_threads()).ok(),
         memory_bytes: memory(&meminfo, "MemTotal"),
@@ -70,6 +76,16 @@ pub fn machine() -> Machine {
             .or_else(|| Some(std::env::consts::OS.to_owned())),
         kernel: read("/proc/sys/kernel/osrelease"),
         simd: simd(),
+        caches: hardware::caches(&core.join("cache")),
+        governor: read(core.join("cpufreq/scaling_governor")),
+        container_cores: read("/sys/fs/cgroup/cpu.max").and_then(|text| quota_cores(&text)),
+        container_memory_bytes: read("/sys/fs/cgroup/memory.max")
+            .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+            .and_then(|text| memory_limit(&text)),
+        gpus: hardware::gpus(
+            Path::new("/proc/driver/nvidia"),
+            Path::new("/sys/class/drm"),
+        ),
     }
 }
 
@@ -79,11 +95,6 @@ pub fn report() -> MachineReport {
     MachineReport {
         machine: machine(),
         available_memory_bytes: memory(&meminfo, "MemAvailable"),
-        governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        container_cores: read("/sys/fs/cgroup/cpu.max").and_then(|text| quota_cores(&text)),
-        container_memory_bytes: read("/sys/fs/cgroup/memory.max")
-            .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-            .and_then(|text| memory_limit(&text)),
     }
 }
 
@@ -91,37 +102,28 @@ impl MachineReport {
     /// Memory that a model may take: what is available, or the container's
     /// limit where that is less.
     pub fn usable_memory_bytes(&self) -> Option<u64> {
-        let bounds = [self.available_memory_bytes, self.container_memory_bytes];
+        let bounds = [
+            self.available_memory_bytes,
+            self.machine.container_memory_bytes,
+        ];
         bounds.into_iter().flatten().min()
     }
 }
 
 /// Size of the last-level cache that the first core sees, bytes.
 pub fn last_level_cache_bytes() -> Option<u64> {
-    let indices = std::fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
-    let sizes = indices.flatten().filter_map(|entry| {
-        let size = read(entry.path().join("size").to_str()?)?;
-        cache_bytes(&size)
-    });
-    sizes.max()
+    let caches = hardware::caches(&Path::new(FIRST_CORE).join("cache"));
+    caches.iter().map(|cache| cache.bytes).max()
 }
 
-/// A size as the kernel writes it: `1024K`, `32M`.
-fn cache_bytes(text: &str) -> Option<u64> {
-    let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)];
-    let (number, unit) = (units.iter())
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
-        .unwrap_or((text, 1));
-    Some(number.parse::<u64>().ok()? * unit)
-}
-
-fn read(path: &str) -> Option<String> {
-    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+/// The text of a file without the space around it; `None` if there is none.
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Values of a key in `/proc/cpuinfo`'s `key : value` lines.
+/// Values of a key in `key : value` lines, as `/proc` has them.
 fn values<'a>(cpuinfo: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
     cpuinfo.lines().filter_map(move |line| {
         let (name, value) = line.split_once(':')?;
@@ -238,9 +240,6 @@ processor\t: 2\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t:
         assert_eq!(memory_limit("1073741824"), Some(1 << 30));
         assert_eq!(waiting("90 1500 7"), Some(Duration::from_nanos(1500)));
         assert_eq!(waiting("90"), None);
-        assert_eq!(cache_bytes("32768K"), Some(32 << 20));
-        assert_eq!(cache_bytes("4M"), Some(4 << 20));
-        assert_eq!(cache_bytes("?"), None);
         assert_eq!(memory_limit("max"), None);
         assert_eq!(memory_limit("9223372036854771712"), None);
         let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n";
@@ -251,9 +250,9 @@ processor\t: 2\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t:
     fn a_model_may_take_the_smaller_of_both_bounds() {
         let mut report = report();
         report.available_memory_bytes = Some(8);
-        report.container_memory_bytes = Some(6);
+        report.machine.container_memory_bytes = Some(6);
         assert_eq!(report.usable_memory_bytes(), Some(6));
-        report.container_memory_bytes = None;
+        report.machine.container_memory_bytes = None;
         assert_eq!(report.usable_memory_bytes(), Some(8));
         assert!(usable_threads() >= 1);
     }

@@ -8,7 +8,8 @@ use crate::{
     claims::{self, Claim},
     error::{Result, io},
     frame, fronts, gate,
-    record::{Machine, Noise, Run},
+    hardware::{self, Hardware},
+    record::{Noise, Run},
     report::{AccuracySource, Picture, Report, Subject},
     stats::certified_count,
     summary::{CaseSummary, Figure},
@@ -147,6 +148,7 @@ pub fn sections(report: &Report, pictures: &[Picture]) -> Vec<Section> {
     quality(&mut page, report);
     fronts(&mut page, report);
     stages(&mut page, report, pictures);
+    side_by_side(&mut page, report, pictures);
     page.section("Cases without a result", table::failures(report));
     tails(&mut page, report);
     disturbance(&mut page, report);
@@ -239,6 +241,21 @@ fn stages(page: &mut Pages, report: &Report, pictures: &[Picture]) {
     if report.runs.iter().all(|run| run.peaks.is_empty()) {
         page.paragraph("The machine's peak was not measured, so there are no shares of it: `vlmbench peak RUN` adds it.");
     }
+}
+
+/// Machines, engines and thread counts, where there are several.
+fn side_by_side(page: &mut Pages, report: &Report, pictures: &[Picture]) {
+    let Some(hardware) = Hardware::of(report) else {
+        return;
+    };
+    for (index, section) in hardware.sections().into_iter().enumerate() {
+        page.section(section.title, section.table);
+        if index == 0 {
+            page.pictures(pictures, Subject::Hardware);
+        }
+        page.paragraph(section.about);
+    }
+    page.list(hardware.notes());
 }
 
 /// What may have disturbed the launches, summed up by run.
@@ -385,15 +402,6 @@ fn machine(page: &mut Pages, report: &Report, index: usize, run: &Run) {
         "Run and machine".to_owned()
     };
     page.heading(&title);
-    let Machine {
-        cpu_model,
-        cores,
-        threads,
-        memory_bytes,
-        os,
-        kernel,
-        simd,
-    } = &manifest.machine;
     let tool = &manifest.tool;
     let revision = tool.revision.as_deref().unwrap_or("unknown revision");
     let mut items = vec![
@@ -403,22 +411,8 @@ fn machine(page: &mut Pages, report: &Report, index: usize, run: &Run) {
         ),
         format!("experiment `{}`", manifest.experiment_digest),
     ];
-    let mut fact = |name: &str, value: Option<String>| {
-        items.extend(value.map(|value| format!("{name}: {value}")));
-    };
-    fact("CPU", cpu_model.clone());
-    fact("cores", cores.map(|cores| cores.to_string()));
-    fact(
-        "hardware threads",
-        threads.map(|threads| threads.to_string()),
-    );
-    fact(
-        "memory",
-        memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64)),
-    );
-    fact("system", os.clone());
-    fact("kernel", kernel.clone());
-    fact("SIMD", (!simd.is_empty()).then(|| simd.join(" ")));
+    let facts = hardware::facts(&manifest.machine).into_iter();
+    items.extend(facts.filter_map(|(name, value)| Some(format!("{name}: {}", value?))));
     if run.torn {
         items.push("the last record was torn and left out; resume the run to repeat it".to_owned());
     }

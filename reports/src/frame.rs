@@ -11,6 +11,7 @@ use crate::{
     error::{Result, io},
     record::{Answer, Extraction, FinishReason, LatencySample, Run, SampleOutcome, SampleRecord},
     report::Report,
+    stats::Estimate,
     summary::{CaseSummary, Figure},
 };
 
@@ -31,7 +32,7 @@ pub fn repetitions(report: &Report) -> Result<DataFrame> {
     for figure in Figure::ALL {
         columns.number(&format!("{}_ms", figure.name()), |(_, row)| figure.of(row));
     }
-    Ok(DataFrame::new(rows.len(), columns.columns)?)
+    columns.finish()
 }
 
 /// What a sample was answered, unless it failed.
@@ -81,7 +82,7 @@ pub fn samples(report: &Report) -> Result<DataFrame> {
     columns.number("encode_ms", |(_, row)| ms(answer(row)?.stages.encode_ns));
     columns.number("project_ms", |(_, row)| ms(answer(row)?.stages.project_ns));
     columns.number("prefill_ms", |(_, row)| ms(answer(row)?.stages.prefill_ns));
-    Ok(DataFrame::new(rows.len(), columns.columns)?)
+    columns.finish()
 }
 
 /// One row per case: labels, costs, latency figures with their intervals, memory, measured accuracy,
@@ -90,8 +91,7 @@ pub fn samples(report: &Report) -> Result<DataFrame> {
 /// # Errors
 /// [`crate::Error::Frame`].
 pub fn summary(report: &Report) -> Result<DataFrame> {
-    let rows = &report.summaries;
-    let mut columns = Columns::over(rows);
+    let mut columns = Columns::over(&report.summaries);
     columns.text("run", |r| {
         Some(report.runs[r.run].folder.display().to_string())
     });
@@ -127,18 +127,7 @@ pub fn summary(report: &Report) -> Result<DataFrame> {
     columns.whole("flops_to_first_token", CaseSummary::flops_to_first_token);
     columns.whole("peak_rss_bytes", CaseSummary::peak_rss_bytes);
     columns.whole("repetitions", |r| Some(r.latency.values().next()?.n as u64));
-    for figure in Figure::ALL {
-        let name = figure.name();
-        columns.number(&format!("{name}_median_ms"), |r| {
-            Some(r.figure(figure)?.median)
-        });
-        columns.number(&format!("{name}_low_ms"), |r| {
-            Some(r.figure(figure)?.interval?.low)
-        });
-        columns.number(&format!("{name}_high_ms"), |r| {
-            Some(r.figure(figure)?.interval?.high)
-        });
-    }
+    columns.figures(CaseSummary::figure);
     for (name, pick) in [("p90", 0_usize), ("p95", 1), ("p99", 2)] {
         columns.number(&format!("ttft.paper_{name}_ms"), |r| {
             let estimate = r.figure(Figure::TtftPaper)?;
@@ -175,40 +164,64 @@ pub fn summary(report: &Report) -> Result<DataFrame> {
             found(r)?.point.decoder.clone()
         });
     }
-    Ok(DataFrame::new(rows.len(), columns.columns)?)
+    columns.finish()
 }
 
 /// Builds columns over the same rows.
-struct Columns<'a, T> {
-    rows: &'a [T],
+pub(crate) struct Columns<'a, R> {
+    rows: &'a [R],
     columns: Vec<Column>,
 }
 
-impl<'a, T> Columns<'a, T> {
-    fn over(rows: &'a [T]) -> Self {
-        Self {
-            rows,
-            columns: Vec::new(),
+impl<'a, R> Columns<'a, R> {
+    /// No columns yet.
+    pub fn over(rows: &'a [R]) -> Self {
+        let columns = Vec::new();
+        Self { rows, columns }
+    }
+
+    /// The frame.
+    pub fn finish(self) -> Result<DataFrame> {
+        Ok(DataFrame::new(self.rows.len(), self.columns)?)
+    }
+
+    /// Median and interval of every latency figure, milliseconds.
+    pub fn figures(&mut self, of: impl Fn(&R, Figure) -> Option<&Estimate>) {
+        for figure in Figure::ALL {
+            let name = figure.name();
+            self.number(&format!("{name}_median_ms"), |r| {
+                Some(of(r, figure)?.median)
+            });
+            self.number(&format!("{name}_low_ms"), |r| {
+                Some(of(r, figure)?.interval?.low)
+            });
+            self.number(&format!("{name}_high_ms"), |r| {
+                Some(of(r, figure)?.interval?.high)
+            });
         }
     }
 
-    fn text(&mut self, name: &str, value: impl Fn(&T) -> Option<String>) {
+    /// Text.
+    pub fn text(&mut self, name: &str, value: impl Fn(&R) -> Option<String>) {
         let values: Vec<Option<String>> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 
-    fn whole(&mut self, name: &str, value: impl Fn(&T) -> Option<u64>) {
+    /// Whole numbers.
+    pub fn whole(&mut self, name: &str, value: impl Fn(&R) -> Option<u64>) {
         let values: Vec<Option<u64>> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 
-    fn number(&mut self, name: &str, value: impl Fn(&T) -> Option<f64>) {
-        let values: Vec<Option<f64>> = self.rows.iter().map(value).collect();
+    /// What holds or does not.
+    pub fn flag(&mut self, name: &str, value: impl Fn(&R) -> bool) {
+        let values: Vec<bool> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 
-    fn flag(&mut self, name: &str, value: impl Fn(&T) -> bool) {
-        let values: Vec<bool> = self.rows.iter().map(value).collect();
+    /// Numbers.
+    pub fn number(&mut self, name: &str, value: impl Fn(&R) -> Option<f64>) {
+        let values: Vec<Option<f64>> = self.rows.iter().map(value).collect();
         self.columns.push(Column::new(name.into(), values));
     }
 }

@@ -9,7 +9,9 @@ use std::{
 use crate::{
     breakdown, document,
     error::{Error, Result, io},
-    frame, gallery, markdown, page,
+    frame, gallery,
+    hardware::Hardware,
+    markdown, page,
     plot::{self, ParetoPlot},
     published::{Match, Series},
     record::{Labels, Run},
@@ -67,6 +69,8 @@ pub enum Subject {
     Front,
     /// Stages and their limits.
     Stages,
+    /// Machines, engines and thread counts beside each other.
+    Hardware,
 }
 
 /// Where the accuracy of an axis or a column comes from.
@@ -311,10 +315,14 @@ impl Report {
 
     /// What was measured, row by row, beside the tables made of it.
     fn write_rows(&self, folder: &Path) -> Result<()> {
-        for (name, frame) in [
+        let mut frames = vec![
             ("repetitions", frame::repetitions(self)?),
             ("samples", frame::samples(self)?),
-        ] {
+        ];
+        if let Some(hardware) = Hardware::of(self) {
+            frames.push(("hardware", hardware.frame()?));
+        }
+        for (name, frame) in frames {
             if frame.height() > 0 {
                 let mut frame = frame;
                 frame::write_csv(&frame, &folder.join(format!("{name}.csv")))?;
@@ -353,6 +361,12 @@ impl Report {
         }
         if let Some(plot) = breakdown::bars(self) {
             let picture = add("stages", &plot.title, Subject::Stages);
+            plot.draw_svg(&picture.svg)?;
+            plot.draw_png(&picture.png)?;
+        }
+        let hardware = Hardware::of(self).filter(|hardware| !hardware.recipes.is_empty());
+        if let Some(plot) = hardware.map(|hardware| hardware.picture()) {
+            let picture = add("hardware", &plot.title, Subject::Hardware);
             plot.draw_svg(&picture.svg)?;
             plot.draw_png(&picture.png)?;
         }

@@ -308,12 +308,12 @@ fn text(d: &Diagnosis) -> String {
         gigabytes(m.memory_bytes),
         gigabytes(d.machine.available_memory_bytes)
     ));
-    if d.machine.container_cores.is_some() || d.machine.container_memory_bytes.is_some() {
-        let cores = d.machine.container_cores;
+    if m.container_cores.is_some() || m.container_memory_bytes.is_some() {
+        let cores = m.container_cores;
         line(format!(
             "  container {} cores, {}",
             cores.map_or_else(|| "all".into(), |c| format!("{c:.1}")),
-            gigabytes(d.machine.container_memory_bytes)
+            gigabytes(m.container_memory_bytes)
         ));
     }
     line(format!(
@@ -321,7 +321,7 @@ fn text(d: &Diagnosis) -> String {
         word(&m.os),
         word(&m.kernel)
     ));
-    match d.machine.governor.as_deref() {
+    match m.governor.as_deref() {
         Some("performance") | None => {}
         Some(other) => line(format!(
             "  warning   CPU governor is `{other}`: the clock varies; set `performance` to measure"
@@ -329,23 +329,7 @@ fn text(d: &Diagnosis) -> String {
     }
     if let Some(peak) = &d.peak {
         line(String::new());
-        line(format!(
-            "measured peak of {} threads (best, median)",
-            peak.threads
-        ));
-        for (name, rate, unit) in peak.rates() {
-            line(match rate {
-                Some(r) => format!(
-                    "  {name:<28} {:>6.1}, {:>6.1} {unit}",
-                    r.best / 1e9,
-                    r.median / 1e9
-                ),
-                None => format!("  {name:<28} no instruction for it"),
-            });
-        }
-        if let Some(warning) = peak.disturbance() {
-            line(format!("  warning   {warning}"));
-        }
+        line(super::peak::text(peak).trim_end().to_owned());
     }
     line(String::new());
     line("backends".into());

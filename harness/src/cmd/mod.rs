@@ -13,6 +13,7 @@ pub mod generate;
 pub mod history;
 pub mod latency;
 pub mod list;
+pub mod peak;
 pub mod plan;
 pub mod profile;
 pub mod report;
@@ -119,6 +120,8 @@ pub enum Command {
     Latency(latency::Args),
     /// Show where a model's time goes, beside the machine's measured peak
     Profile(profile::Args),
+    /// Measure what this machine can do at most, and record it in runs of it
+    Peak(peak::Args),
     /// Encode one image and print or save its features
     Encode(encode::Args),
     /// Answer a question about an image
@@ -198,6 +201,7 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
         Command::Run(args) => self::run::run(args, &ctx),
         Command::Latency(args) => latency::run(args, &ctx),
         Command::Profile(args) => profile::run(args, &ctx),
+        Command::Peak(args) => peak::run(args, &ctx),
         Command::Encode(args) => encode::run(args, &ctx),
         Command::Generate(args) => generate::run(args, &ctx),
         Command::Verify(args) => verify::run(args, &ctx),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::peak::{CHAINS, Probe};
-use vlmbench_reports::stats::quantile;
+use vlmbench_reports::{record, stats::quantile};
 
 use super::clock::Clock;
 use crate::error::Failure;
@@ -66,13 +66,23 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// The arithmetic peak that a precision is measured against, FLOP/s:
-    /// bfloat16's own instruction where there is one, which quantised decoders
-    /// are computed with too, f32's otherwise.
+    /// The arithmetic peak that a precision is measured against, FLOP/s, by the
+    /// rule of its record.
     pub fn flops(&self, precision: Precision) -> f64 {
-        match (precision, self.bf16_flops) {
-            (Precision::Bf16 | Precision::Q8_0 | Precision::Q4KM, Some(rate)) => rate.best,
-            _ => self.f32_flops.best,
+        self.record().flops(precision.name())
+    }
+
+    /// The best of every figure, for a record.
+    pub fn record(&self) -> record::Peak {
+        record::Peak {
+            threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
+            f32_flops: self.f32_flops.best,
+            bf16_flops: self.bf16_flops.map(|rate| rate.best),
+            f32_product_flops: self.f32_product_flops.best,
+            bf16_product_flops: self.bf16_product_flops.best,
+            read_bytes: self.read_bytes.best,
+            copy_bytes: self.copy_bytes.best,
+            waited: self.waited,
         }
     }
 
@@ -253,6 +263,13 @@ mod tests {
         assert_eq!(peak.flops(Precision::Bf16), 2.0);
         assert_eq!(peak.flops(Precision::Q4KM), 2.0);
         assert_eq!(peak.flops(Precision::F16), 1.0);
+        let recorded = peak.record();
+        assert_eq!((recorded.threads, recorded.bf16_flops), (1, Some(2.0)));
+        assert_eq!((recorded.read_bytes, recorded.copy_bytes), (3.0, 2.5));
+        // Whatever the precision, there is a product to measure it against.
+        for precision in Precision::ALL {
+            assert_eq!(recorded.product_flops(precision.name()), Some(0.9));
+        }
         peak.bf16_flops = None;
         assert_eq!(peak.flops(Precision::Bf16), 1.0);
 

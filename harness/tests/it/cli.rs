@@ -14,6 +14,7 @@ fn help_lists_every_command_and_exit_code() {
         "doctor",
         "latency",
         "profile",
+        "peak",
         "encode",
         "generate",
         "verify",

@@ -186,6 +186,20 @@ fn an_experiment_becomes_records_scores_and_pictures() {
         "{ends:?}"
     );
 
+    // The machine's peak is measured for the latency case, once, and not for the suites.
+    let kinds: Vec<&str> = records
+        .iter()
+        .map(|r| r["kind"].as_str().unwrap())
+        .collect();
+    let peaks = of_kind(&records, "peak");
+    assert_eq!(peaks.len(), 1);
+    assert_eq!(peaks[0]["threads"], 1);
+    let at = |kind: &str| kinds.iter().position(|found| *found == kind);
+    assert!(
+        at("launch") < at("peak") && at("peak") < at("sample"),
+        "{kinds:?}"
+    );
+
     let manifest = fs::read_to_string(place.path("out/manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["plan"].as_array().unwrap().len(), 6);
@@ -276,6 +290,8 @@ fn a_run_cut_anywhere_ends_as_if_it_had_not_been() {
         for kind in ["case", "case_end"] {
             assert_eq!(of_kind(&records, kind).len(), 6, "{kind}, cut at {cut}");
         }
+        // Measured around what was left of the latency case, or kept; never twice.
+        assert_eq!(of_kind(&records, "peak").len(), 1, "cut at {cut}");
         let iterations: Vec<&Value> = of_kind(&records, "latency")
             .into_iter()
             .filter(|r| r["warm_up"] == false)

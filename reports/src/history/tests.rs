@@ -168,6 +168,7 @@ fn fingerprints_follow_what_makes_a_machine_fast() {
         os: Some("Linux".into()),
         kernel: Some("6.1.0-13".into()),
         simd: vec!["avx2".into()],
+        ..Machine::default()
     };
     let known = fingerprint(&machine);
     assert_eq!(known.len(), 16);
@@ -185,6 +186,10 @@ fn fingerprints_follow_what_makes_a_machine_fast() {
     assert_ne!(with(|m| m.kernel = Some("7.0.1".into())), known);
     assert_ne!(with(|m| m.cpu_model = None), known);
     assert_ne!(with(|m| m.simd.clear()), known);
+    // What the passport says beyond that is not always known, or changes.
+    assert_eq!(with(|m| m.governor = Some("powersave".into())), known);
+    assert_eq!(with(|m| m.container_cores = Some(1.5)), known);
+    assert_eq!(with(|m| m.max_clock_mhz = Some(3500)), known);
 }
 
 #[test]

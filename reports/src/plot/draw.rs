@@ -248,7 +248,7 @@ fn points<B: DrawingBackend>(
 
 /// The mark of a point: under the conditions of the first line solid, of the second with a white
 /// heart, of the third with a dark one.
-fn point_mark<B: DrawingBackend>(
+pub(super) fn point_mark<B: DrawingBackend>(
     canvas: &Canvas<'_, B>,
     shape: Shape,
     at: (f64, f64),

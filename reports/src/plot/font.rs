@@ -46,6 +46,18 @@ pub(super) fn width(text: &str, style: &TextStyle<'_>) -> f64 {
     size.map_or(0.0, |((left, _), (right, _))| f64::from(right - left))
 }
 
+/// Fewer letters than this, before the ellipsis, say nothing.
+const LEAST_LETTERS: usize = 3;
+
+/// The longest beginning of a text that fits with an ellipsis.
+pub(super) fn cut(text: &str, style: &TextStyle<'_>, room: f64) -> Option<String> {
+    let letters: Vec<char> = text.chars().collect();
+    (LEAST_LETTERS..letters.len())
+        .rev()
+        .map(|n| format!("{}…", letters[..n].iter().collect::<String>()))
+        .find(|text| width(text, style) <= room)
+}
+
 /// Breaks a text into lines no wider than `limit`, between words.
 pub(super) fn wrap(text: &str, style: &TextStyle<'_>, limit: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();

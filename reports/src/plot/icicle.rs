@@ -17,8 +17,6 @@ const LEVEL: f64 = 72.0;
 const BELOW: f64 = 190.0;
 /// Free space between a block's edge and its label.
 const PADDING: f64 = 6.0;
-/// Fewer letters than this, before the ellipsis, say nothing.
-const LEAST_LETTERS: usize = 3;
 
 /// Where time goes, from the whole to the parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,20 +163,11 @@ pub(super) fn label(placed: &Placed<'_>, style: &TextStyle<'_>) -> Option<Label>
         if !upwards && height > width {
             continue;
         }
-        if let Some(text) = cut(&block.label, style, room) {
+        if let Some(text) = font::cut(&block.label, style, room) {
             return Some(Label { text, upwards });
         }
     }
     None
-}
-
-/// The longest beginning of a text that fits with an ellipsis.
-fn cut(text: &str, style: &TextStyle<'_>, room: f64) -> Option<String> {
-    let letters: Vec<char> = text.chars().collect();
-    (LEAST_LETTERS..letters.len())
-        .rev()
-        .map(|n| format!("{}…", letters[..n].iter().collect::<String>()))
-        .find(|text| font::width(text, style) <= room)
 }
 
 #[cfg(test)]

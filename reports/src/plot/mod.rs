@@ -1,7 +1,7 @@
-//! Pictures: accuracy against time to first token, where the time of a request goes, and how far that is from
-//! the machine's limits.
+//! Pictures: accuracy against time to first token, where the time of a request goes, how far that is from the machine's
+//! limits, and rows of values beside each other.
 //!
-//! [`ParetoPlot`], [`BarPlot`], [`Roofline`], [`Icicle`] and [`SeriesPlot`] are pictures as data: what is drawn, in the units of the axes. Tests
+//! [`ParetoPlot`], [`BarPlot`], [`Roofline`], [`Icicle`], [`SeriesPlot`] and [`DotPlot`] are pictures as data: what is drawn, in the units of the axes. Tests
 //! look at them.
 //! Drawing turns it into pixels, the same way for SVG and PNG, with a font that the crate carries, so
 //! that a machine without fonts draws the same picture.
@@ -9,6 +9,7 @@
 mod bars;
 mod canvas;
 mod data;
+mod dots;
 mod draw;
 mod font;
 mod icicle;
@@ -25,6 +26,7 @@ mod words;
 
 pub use bars::{Bar, BarPlot};
 pub use data::{ParetoPlot, PlotPoint, Reference, ReferencePoint};
+pub use dots::{Dot, DotPanel, DotPlot, DotUnit};
 pub use draw::{HEIGHT, WIDTH, draw_png, draw_svg};
 pub use icicle::{Block, Icicle};
 pub use roofline::{Roofline, RooflinePoint};

@@ -255,13 +255,29 @@ pub struct Peak {
 
 impl Peak {
     /// The arithmetic peak that an element type is measured against, FLOP/s: bfloat16's own instruction where
-    /// there is one, with which quantised decoders are computed too, else f32's.
+    /// there is one, else f32's.
     pub fn flops(&self, dtype: &str) -> f64 {
-        match (dtype, self.bf16_flops) {
-            ("bf16" | "q8_0" | "q4_k_m", Some(flops)) => flops,
+        match self.bf16_flops {
+            Some(flops) if in_bf16(dtype) => flops,
             _ => self.f32_flops,
         }
     }
+
+    /// The matrix product that an element type is measured against, FLOP/s; `None` for types that the product was
+    /// not measured in, such as those of quantised graphs.
+    pub fn product_flops(&self, dtype: &str) -> Option<f64> {
+        match dtype {
+            _ if in_bf16(dtype) => Some(self.bf16_product_flops),
+            // f16 is widened to f32 before it is multiplied.
+            "f32" | "f16" => Some(self.f32_product_flops),
+            _ => None,
+        }
+    }
+}
+
+/// Whether an element type is multiplied in bfloat16, which quantised decoders are, too.
+fn in_bf16(dtype: &str) -> bool {
+    matches!(dtype, "bf16" | "q8_0" | "q4_k_m")
 }
 
 /// One sample of a suite, answered or failed.

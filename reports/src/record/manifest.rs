@@ -48,8 +48,9 @@ pub struct Tool {
     pub revision: Option<String>,
 }
 
-/// Facts about the machine. `None` or empty means that the system did not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Facts about the machine, its passport. `None` or empty means that the system did not say, or that the run is of
+/// before it was recorded; then it is left out, so that such a manifest is written as it was read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// CPU model name.
     pub cpu_model: Option<String>,
@@ -66,6 +67,54 @@ pub struct Machine {
     /// Instruction-set extensions found, such as `avx2` or `avx512f`.
     #[serde(default)]
     pub simd: Vec<String>,
+    /// Caches that the first core sees, from the nearest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<Cache>,
+    /// Nominal clock of a core, MHz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_clock_mhz: Option<u32>,
+    /// Highest clock of a core, MHz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_clock_mhz: Option<u32>,
+    /// CPU frequency governor; anything but `performance` varies the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
+    /// Cores that a container may use, from its CPU quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_cores: Option<f64>,
+    /// Memory that a container may use, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_memory_bytes: Option<u64>,
+    /// Graphics processors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
+}
+
+/// A cache of the CPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Level, 1 being the nearest to the core.
+    pub level: u32,
+    /// What it holds: `data`, `instruction` or `unified`.
+    pub kind: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Hardware threads that share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_by: Option<u32>,
+}
+
+/// A graphics processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Model name.
+    pub name: String,
+    /// Version of its driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Its own memory in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 impl Manifest {

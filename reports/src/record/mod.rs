@@ -17,7 +17,7 @@ pub use entry::{
     LatencySample, Launch, Noise, Peak, Record, SampleOutcome, SampleRecord, Score, StageCost,
     StageTimes, TokenCounts, Used, Weights, Workload,
 };
-pub use manifest::{FORMAT_VERSION, Machine, Manifest, Tool, experiment_digest};
+pub use manifest::{Cache, FORMAT_VERSION, Gpu, Machine, Manifest, Tool, experiment_digest};
 pub use reader::{Line, Run, lines};
 pub use writer::{CaseProgress, Progress, RunWriter};
 

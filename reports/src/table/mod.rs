@@ -6,6 +6,7 @@ mod latex;
 
 use crate::{
     claims,
+    hardware::Hardware,
     record::CaseOutcome,
     report::{AccuracySource, Report},
     stats::{Estimate, Interval},
@@ -257,12 +258,11 @@ pub fn outcome(summary: &CaseSummary) -> String {
 
 /// All tables for the terminal: figures, accuracies, failures.
 pub fn terminal(report: &Report, width: usize) -> String {
-    let tables = [
-        claims::claims(report),
-        latency(report),
-        quality(report),
-        failures(report),
-    ];
+    let hardware =
+        Hardware::of(report).map(|h| [h.comparison(), h.normalised(), h.not_comparable()]);
+    let mut tables = vec![claims::claims(report), latency(report)];
+    tables.extend(hardware.into_iter().flatten());
+    tables.extend([quality(report), failures(report)]);
     let texts: Vec<String> = (tables.iter())
         .filter(|table| !table.is_empty())
         .map(|table| table.to_text(width))
@@ -328,7 +328,8 @@ pub fn milliseconds(ms: f64) -> String {
     }
 }
 
-fn or_dash(text: Option<String>) -> String {
+/// What stands for a value that is not known.
+pub(crate) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "–".to_owned())
 }
 

@@ -7,8 +7,22 @@ use vlmbench_reports::{Error, record::*};
 
 use crate::synthetic::*;
 
+fn peak(threads: u32, product: f64) -> Record {
+    Record::Peak(Peak {
+        threads,
+        f32_flops: 1e11,
+        bf16_flops: None,
+        f32_product_flops: product,
+        bf16_product_flops: product,
+        read_bytes: 1e10,
+        copy_bytes: 2e10,
+        waited: None,
+    })
+}
+
 fn all_records() -> Vec<Record> {
     let mut records = quickstart_records();
+    records.push(peak(2, 9e10));
     records.extend(scored_records());
     let skipped = CaseOutcome::Skipped {
         reason: "not asked".into(),
@@ -162,6 +176,52 @@ fn duplicates_count_once_and_the_first_wins() {
     assert_eq!(*q4, answered(case, "q4", 0, 1));
     assert_eq!(run.latency[0].stages.encode_ns, Some(2_700_000_000));
     assert_eq!(run.failed_samples(), 1);
+}
+
+#[test]
+fn a_peak_measured_again_takes_the_place_of_the_first() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), &[peak(2, 1e9), peak(1, 5e8), peak(2, 3e9)]);
+    let peaks = Run::read(folder.path()).unwrap().peaks;
+    let products: Vec<(u32, f64)> = peaks
+        .iter()
+        .map(|(n, p)| (*n, p.f32_product_flops))
+        .collect();
+    assert_eq!(products, [(1, 5e8), (2, 3e9)]);
+}
+
+#[test]
+fn a_peak_is_of_an_element_type() {
+    let mut peak = Peak {
+        threads: 1,
+        f32_flops: 1.0,
+        bf16_flops: Some(4.0),
+        f32_product_flops: 0.9,
+        bf16_product_flops: 3.0,
+        read_bytes: 1.0,
+        copy_bytes: 1.0,
+        waited: None,
+    };
+    for dtype in ["bf16", "q8_0", "q4_k_m"] {
+        assert_eq!(
+            (peak.flops(dtype), peak.product_flops(dtype)),
+            (4.0, Some(3.0))
+        );
+    }
+    for dtype in ["f32", "f16"] {
+        assert_eq!(
+            (peak.flops(dtype), peak.product_flops(dtype)),
+            (1.0, Some(0.9))
+        );
+    }
+    // Integers of published graphs are multiplied in ways that were not measured.
+    assert_eq!(peak.product_flops("int8"), None);
+    // The product is measured whether or not there is an instruction of its own.
+    peak.bf16_flops = None;
+    assert_eq!(
+        (peak.flops("bf16"), peak.product_flops("bf16")),
+        (1.0, Some(3.0))
+    );
 }
 
 #[test]

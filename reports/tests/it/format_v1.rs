@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use vlmbench_reports::{
+    history::fingerprint,
     record::{Run, Weights},
     summary::{Figure, summarise},
 };
@@ -13,6 +14,14 @@ fn the_committed_folder_loads() {
     let run = Run::read(&folder).unwrap();
     assert_eq!(run.manifest.plan.len(), 2);
     assert_eq!(run.published[0].points.len(), 2);
+    assert!(run.peaks.is_empty());
+    // The passport has grown since; what is written of such a machine has not, nor has its fingerprint, by which
+    // histories know it.
+    let written = serde_json::to_value(&run.manifest.machine).unwrap();
+    let text = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(written, manifest["machine"]);
+    assert_eq!(fingerprint(&run.manifest.machine), "f51f8b78239b80ad");
     assert!(!run.torn);
     let summaries = summarise(0, &run);
     let ttft = summaries[0].figure(Figure::TtftPaper).unwrap();

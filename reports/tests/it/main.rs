@@ -5,6 +5,7 @@ mod exports;
 mod folder;
 mod format_v1;
 mod gate;
+mod hardware;
 mod page;
 mod published;
 mod reports;

@@ -310,7 +310,7 @@ fn a_report_is_rebuilt_from_the_records_alone() {
         let label = match picture.subject {
             Subject::Front => "FastViTHD 1024 px · 256 tok",
             // Names of a publication are its picture's.
-            Subject::Stages => "fastvithd 1024 px · 256 tok",
+            Subject::Stages | Subject::Hardware => "fastvithd 1024 px · 256 tok",
         };
         assert!(svg.contains(label) && svg.ends_with("</svg>\n"));
     }

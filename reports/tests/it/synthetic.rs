@@ -46,6 +46,7 @@ pub fn manifest() -> Manifest {
             os: Some("Linux".into()),
             kernel: Some("6.1".into()),
             simd: vec!["avx2".into(), "fma".into()],
+            ..Machine::default()
         },
         digests: BTreeMap::from([("model.safetensors".into(), "sha256:00ff".into())]),
         notes: vec!["a note of the harness".into()],

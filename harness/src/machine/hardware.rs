@@ -1,0 +1,205 @@
+//! The hardware as Linux shows it in small files: caches, clocks, graphics
+//! processors.
+//!
+//! Each function is given the folder to look in, so that tests can make one.
+
+use std::path::{Path, PathBuf};
+
+use vlmbench_reports::record::{Cache, Gpu};
+
+use super::{read, values};
+
+/// Caches of a core, from the nearest; `folder` is its `cache` below
+/// `/sys/devices/system/cpu`.
+pub(super) fn caches(folder: &Path) -> Vec<Cache> {
+    let mut found: Vec<Cache> = entries(folder)
+        .iter()
+        .filter_map(|index| cache(index))
+        .collect();
+    found.sort_by(|a, b| (a.level, &a.kind).cmp(&(b.level, &b.kind)));
+    found
+}
+
+fn cache(folder: &Path) -> Option<Cache> {
+    Some(Cache {
+        level: read(folder.join("level"))?.parse().ok()?,
+        kind: read(folder.join("type"))?.to_lowercase(),
+        bytes: size(&read(folder.join("size"))?)?,
+        shared_by: read(folder.join("shared_cpu_list")).and_then(|list| members(&list)),
+    })
+}
+
+/// A size as the kernel writes it: `1024K`, `32M`.
+fn size(text: &str) -> Option<u64> {
+    let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)];
+    let (number, unit) = (units.iter())
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
+        .unwrap_or((text, 1));
+    Some(number.parse::<u64>().ok()? * unit)
+}
+
+/// How many numbers a list of ranges has, such as `0-3,8`.
+fn members(list: &str) -> Option<u32> {
+    let range = |text: &str| -> Option<u32> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        (last >= first).then(|| last - first + 1)
+    };
+    list.split(',').map(range).sum()
+}
+
+/// A file of `cpufreq`, which counts in kHz, in MHz.
+pub(super) fn clock(file: &Path) -> Option<u32> {
+    let khz: u32 = read(file)?.parse().ok()?;
+    Some(khz / 1000)
+}
+
+/// The nominal clock that some CPUs have in their name, `... @ 2.10GHz`, in MHz.
+pub(super) fn clock_in_name(cpu: &str) -> Option<u32> {
+    let (_, clock) = cpu.rsplit_once('@')?;
+    let ghz: f64 = clock.trim().strip_suffix("GHz")?.trim().parse().ok()?;
+    (ghz > 0.0).then(|| (1000.0 * ghz).round() as u32)
+}
+
+/// Graphics processors whose drivers say what they are. NVIDIA's says its
+/// version and the model under `/proc/driver/nvidia`, and nothing of the memory;
+/// AMD's says the memory with the card's device under `/sys/class/drm`.
+pub(super) fn gpus(nvidia: &Path, drm: &Path) -> Vec<Gpu> {
+    let driver = read(nvidia.join("version")).and_then(|text| nvidia_version(&text));
+    let cards = entries(&nvidia.join("gpus"))
+        .into_iter()
+        .filter_map(|card| {
+            let text = read(card.join("information"))?;
+            let name = values(&text, "Model").next()?.to_owned();
+            Some(Gpu {
+                name,
+                driver: driver.clone(),
+                memory_bytes: None,
+            })
+        });
+    let amd = entries(drm).into_iter().filter_map(|card| {
+        let device = card.join("device");
+        // Outputs of a card are entries beside it, with the same device.
+        let name = card.file_name()?.to_str()?.strip_prefix("card")?;
+        name.parse::<u32>().ok()?;
+        let memory = read(device.join("mem_info_vram_total"))?;
+        Some(Gpu {
+            name: read(device.join("product_name")).unwrap_or_else(|| "AMD, model unknown".into()),
+            driver: None,
+            memory_bytes: memory.parse().ok(),
+        })
+    });
+    cards.chain(amd).collect()
+}
+
+/// The number after `Kernel Module`, with or without words in between.
+fn nvidia_version(text: &str) -> Option<String> {
+    let (_, rest) = text.lines().next()?.split_once("Kernel Module")?;
+    let is_version =
+        |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    rest.split_whitespace().find(is_version).map(str::to_owned)
+}
+
+/// Entries of a folder in the order of their names; none if there is no such
+/// folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = found.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files below a new folder.
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn caches_are_listed_from_the_nearest() {
+        let folder = tree(&[
+            ("index0/level", "3\n"),
+            ("index0/type", "Unified\n"),
+            ("index0/size", "32768K\n"),
+            ("index0/shared_cpu_list", "0-7,64-71\n"),
+            ("index1/level", "1\n"),
+            ("index1/type", "Data\n"),
+            ("index1/size", "48K\n"),
+            ("index2/level", "2\n"),
+            ("uevent", ""),
+        ]);
+        let found = caches(folder.path());
+        let cache = |level, kind: &str, bytes, shared_by| Cache {
+            level,
+            kind: kind.into(),
+            bytes,
+            shared_by,
+        };
+        let expected = [
+            cache(1, "data", 48 << 10, None),
+            cache(3, "unified", 32 << 20, Some(16)),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(caches(&folder.path().join("absent")), []);
+    }
+
+    #[test]
+    fn sizes_lists_and_clocks_are_read_or_unknown() {
+        assert_eq!(size("32768K"), Some(32 << 20));
+        assert_eq!(size("4M"), Some(4 << 20));
+        assert_eq!(size("?"), None);
+        assert_eq!(members("0"), Some(1));
+        assert_eq!(members("0-3,8"), Some(5));
+        assert_eq!(members("3-0"), None);
+        assert_eq!(members(""), None);
+        assert_eq!(clock_in_name("Example CPU @ 2.10GHz"), Some(2100));
+        assert_eq!(clock_in_name("Example CPU"), None);
+        let folder = tree(&[("cpuinfo_max_freq", "3500000\n")]);
+        assert_eq!(clock(&folder.path().join("cpuinfo_max_freq")), Some(3500));
+        assert_eq!(clock(&folder.path().join("base_frequency")), None);
+    }
+
+    #[test]
+    fn graphics_processors_are_those_that_a_driver_names() {
+        let version = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n";
+        let folder = tree(&[
+            ("nvidia/version", version),
+            (
+                "nvidia/gpus/0000:01:00.0/information",
+                "Model: \t\t Example GPU\nIRQ:   \t\t 1\n",
+            ),
+            ("drm/card0/device/mem_info_vram_total", "17163091968\n"),
+            ("drm/card0/device/product_name", "Example Card\n"),
+            ("drm/card0-DP-1/device/mem_info_vram_total", "17163091968\n"),
+            ("drm/card1/device/vendor", "0x1a03\n"),
+        ]);
+        let found = gpus(&folder.path().join("nvidia"), &folder.path().join("drm"));
+        let expected = [
+            Gpu {
+                name: "Example GPU".into(),
+                driver: Some("550.54.15".into()),
+                memory_bytes: None,
+            },
+            Gpu {
+                name: "Example Card".into(),
+                driver: None,
+                memory_bytes: Some(17_163_091_968),
+            },
+        ];
+        assert_eq!(found, expected);
+        let open =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  Release Build";
+        assert_eq!(nvidia_version(open).as_deref(), Some("565.57.01"));
+        assert_eq!(nvidia_version("something else"), None);
+        assert_eq!(gpus(Path::new("/nowhere"), Path::new("/nowhere")), []);
+    }
+}

@@ -1,0 +1,194 @@
+//! Machines in words: what the manifest says of them, and what was measured.
+
+use std::collections::BTreeSet;
+
+use super::{Column, Hardware, Site, threads};
+use crate::{
+    record::{Cache, CaseFacts, Gpu, Machine, Peak, Run},
+    table::{Align, Table, column},
+};
+
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// The facts of a machine by name, in the order of a passport; `None` where the system did not say.
+pub fn facts(machine: &Machine) -> [(&'static str, Option<String>); 12] {
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / GIB);
+    let list = |items: Vec<String>, between: &str| (!items.is_empty()).then(|| items.join(between));
+    let clocks = [
+        (machine.base_clock_mhz, "nominal"),
+        (machine.max_clock_mhz, "at most"),
+    ];
+    let clocks = (clocks.into_iter())
+        .filter_map(|(mhz, what)| Some(format!("{:.2} GHz {what}", f64::from(mhz?) / 1e3)));
+    let limits = [
+        machine
+            .container_cores
+            .map(|cores| format!("{cores} cores")),
+        machine.container_memory_bytes.map(gib),
+    ];
+    let number = |n: Option<u32>| n.map(|n| n.to_string());
+    [
+        ("CPU", machine.cpu_model.clone()),
+        ("cores", number(machine.cores)),
+        ("hardware threads", number(machine.threads)),
+        ("memory", machine.memory_bytes.map(gib)),
+        (
+            "caches",
+            list(machine.caches.iter().map(cache).collect(), ", "),
+        ),
+        ("clock", list(clocks.collect(), ", ")),
+        ("governor", machine.governor.clone()),
+        (
+            "container limits",
+            list(limits.into_iter().flatten().collect(), ", "),
+        ),
+        ("GPU", list(machine.gpus.iter().map(gpu).collect(), "; ")),
+        ("system", machine.os.clone()),
+        ("kernel", machine.kernel.clone()),
+        ("SIMD", list(machine.simd.clone(), " ")),
+    ]
+}
+
+/// `L1 data 48 KiB`, `L3 32 MiB for 16 threads`.
+fn cache(cache: &Cache) -> String {
+    let kind = match cache.kind.as_str() {
+        "unified" => String::new(),
+        kind => format!(" {kind}"),
+    };
+    let size = match cache.bytes {
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes as f64 / f64::from(1 << 20)),
+        bytes => format!("{} KiB", bytes as f64 / 1024.0),
+    };
+    let shared = cache.shared_by.filter(|n| *n > 1);
+    let shared = shared.map_or(String::new(), |n| format!(" for {n} threads"));
+    format!("L{}{kind} {size}{shared}", cache.level)
+}
+
+fn gpu(gpu: &Gpu) -> String {
+    let memory = gpu
+        .memory_bytes
+        .map(|bytes| format!("{:.1} GiB", bytes as f64 / GIB));
+    let driver = gpu
+        .driver
+        .as_ref()
+        .map(|version| format!("driver {version}"));
+    let all: Vec<String> = [Some(gpu.name.clone()), memory, driver]
+        .into_iter()
+        .flatten()
+        .collect();
+    all.join(", ")
+}
+
+impl Hardware<'_> {
+    /// A column a machine: its passport, the tool and the engines that it ran, and its measured peaks.
+    pub fn passport(&self) -> Table {
+        let mut columns = vec![column("machine", Align::Left, 0)];
+        let names = self.machines.iter().map(|site| site.name.clone());
+        columns.extend(names.map(|name| column(name, Align::Left, 0)));
+        let mut table = Table::new(columns);
+        let mut row = |name: &str, of: &dyn Fn(usize, &Site) -> Vec<String>| {
+            let cells: Vec<String> = (self.machines.iter().enumerate())
+                .map(|(machine, site)| distinct(of(machine, site)))
+                .collect();
+            // What no machine says is not worth a row.
+            if cells.iter().any(|cell| !cell.is_empty()) {
+                let cells = cells.into_iter().map(|cell| match cell.is_empty() {
+                    true => "–".to_owned(),
+                    false => cell,
+                });
+                table.push([name.to_owned()].into_iter().chain(cells).collect());
+            }
+        };
+        row("fingerprint", &|_, site| vec![site.fingerprint.clone()]);
+        for (index, (name, _)) in facts(&Machine::default()).into_iter().enumerate() {
+            row(name, &|_, site| {
+                let of_run = |run: &Run| facts(&run.manifest.machine)[index].1.clone();
+                self.runs_of(site).filter_map(of_run).collect()
+            });
+        }
+        row("runs", &|_, site| {
+            let started = |run: usize| {
+                let manifest = &self.runs[run].manifest;
+                format!("run {} of {}", run + 1, manifest.started_at)
+            };
+            site.runs.iter().map(|run| started(*run)).collect()
+        });
+        row("tool", &|_, site| self.runs_of(site).map(tool).collect());
+        row("engines", &|machine, _| {
+            self.columns_of(machine)
+                .map(|column| self.engine(column))
+                .collect()
+        });
+        for (name, figure) in PEAKS {
+            row(name, &|machine, _| {
+                let of = |column: &Column<'_>| {
+                    let rate = figure(&column.peak?)? / 1e9;
+                    Some(format!("{rate:.1} on {}", threads(column.threads)))
+                };
+                self.columns_of(machine).filter_map(of).collect()
+            });
+        }
+        table
+    }
+
+    fn runs_of<'s>(&'s self, site: &'s Site) -> impl Iterator<Item = &'s Run> {
+        site.runs.iter().map(|run| &self.runs[*run])
+    }
+
+    /// What the cases of a column really used.
+    pub(super) fn used(&self, column: &Column<'_>) -> Option<&CaseFacts> {
+        (self.runs[column.run].cases.values()).find(|facts| {
+            let labels = &facts.labels;
+            (&*labels.backend, &*labels.device, facts.used.threads)
+                == (column.backend, column.device, column.threads)
+        })
+    }
+
+    /// The engine of a column with its version, device, threads and instruction set.
+    fn engine(&self, column: &Column<'_>) -> String {
+        let used = self.used(column).map(|facts| &facts.used);
+        let engine = used.and_then(|used| used.engine.as_deref());
+        let simd = used.map_or(String::new(), |used| used.simd.join(" "));
+        let parts = [
+            engine.unwrap_or(column.backend).to_owned(),
+            column.device.to_owned(),
+            threads(column.threads),
+            simd,
+        ];
+        let known: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        known.join(", ")
+    }
+}
+
+/// Version and revision of the tool that made a run.
+pub(super) fn tool(run: &Run) -> String {
+    let tool = &run.manifest.tool;
+    let revision = tool.revision.as_deref().unwrap_or("unknown revision");
+    format!("{} {} ({revision})", tool.name, tool.version)
+}
+
+/// A figure of a peak, per second.
+type PeakFigure = fn(&Peak) -> Option<f64>;
+
+/// What was measured of a machine, in 10^9 a second.
+const PEAKS: [(&str, PeakFigure); 6] = [
+    ("f32 multiply-add, GFLOP/s", |peak| Some(peak.f32_flops)),
+    ("bf16 product, GFLOP/s", |peak| peak.bf16_flops),
+    ("f32 matrix product, GFLOP/s", |peak| {
+        Some(peak.f32_product_flops)
+    }),
+    ("bf16 matrix product, GFLOP/s", |peak| {
+        Some(peak.bf16_product_flops)
+    }),
+    ("reading memory, GB/s", |peak| Some(peak.read_bytes)),
+    ("copying memory, GB/s", |peak| Some(peak.copy_bytes)),
+];
+
+/// Values that differ, each once, in order of appearance.
+fn distinct(values: Vec<String>) -> String {
+    let mut seen = BTreeSet::new();
+    let values: Vec<String> = (values.into_iter())
+        .filter(|value| seen.insert(value.clone()))
+        .collect();
+    values.join("; ")
+}
