@@ -166,7 +166,10 @@ pub fn cells(stage: &Stage, total: f64) -> Vec<String> {
     vec![
         milliseconds(stage.time.median),
         percent(stage.time.median / total),
-        or_dash(cost.map(|cost| format!("{:.2}", cost.flops as f64 / 1e9))),
+        or_dash(cost.map(|cost| match cost.flops as f64 / 1e9 {
+            small if small < 1.0 => format!("{small:.3}"),
+            large => format!("{large:.1}"),
+        })),
         or_dash(bytes.map(|bytes| format!("{:.1}", bytes as f64 / 1e6))),
         or_dash(stage.rate().map(giga)),
         or_dash(stage.of_peak().map(percent)),

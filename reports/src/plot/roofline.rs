@@ -148,6 +148,9 @@ impl Roofline {
         let y = area.top - 32.0;
         let mut x = area.left + 10.0;
         for (kind, name) in self.kinds.iter().enumerate() {
+            if !self.points.iter().any(|point| point.kind == kind) {
+                continue;
+            }
             let (color, shape) = STYLES[kind % STYLES.len()];
             let paint = Paint {
                 fill: faint(color, 1.0),
