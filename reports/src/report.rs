@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result, io},
     frame, gallery, markdown,
     plot::{self, ParetoPlot},
-    published::{Match, Series},
+    published::{Match, Series, Wanted},
     record::{Labels, Run},
     stats::{Interval, mean_of_means},
     summary::{CaseSummary, Figure, summarise},
@@ -203,12 +203,7 @@ impl Report {
         summary: &CaseSummary,
         series: &'a Series,
     ) -> Option<Match<'a>> {
-        let labels = &summary.facts.as_ref()?.labels;
-        series.accuracy(
-            &labels.encoder,
-            labels.resolution,
-            labels.decoder.as_deref(),
-        )
+        series.accuracy(Wanted::of(summary.facts.as_ref()?))
     }
 }
 

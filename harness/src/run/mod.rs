@@ -408,6 +408,10 @@ impl Execution<'_> {
                 Some(_) if !blind => ready.cost.visual_tokens.map(narrow),
                 _ => None,
             },
+            visual_tokens_kept: match blind {
+                true => None,
+                false => ready.cost.visual_tokens_kept.map(narrow),
+            },
             // A suite's prompts differ by sample.
             prompt_tokens: match suite {
                 Some(_) => None,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::words::{caption, subtitle, title, x_title, y_title};
 use crate::{
     pareto,
-    published::{Match, Series},
+    published::{Match, Series, Wanted},
     record::{CaseFacts, Labels},
     report::{AccuracySource, Report},
     stats::Interval,
@@ -328,12 +328,7 @@ struct Found<'a> {
 }
 
 fn published_ttft<'a>(placed: &'a Placed<'_>, series: &'a Series) -> Option<Found<'a>> {
-    let labels = &placed.facts.labels;
-    let time = series.ttft_ms(
-        &labels.encoder,
-        labels.resolution,
-        labels.decoder.as_deref(),
-    )?;
+    let time = series.ttft_ms(Wanted::of(placed.facts))?;
     Some(Found {
         placed: &placed.point,
         series,
