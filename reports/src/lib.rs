@@ -7,6 +7,7 @@
 //! | [`stats`] | how sure is a figure, and is a difference or a change real? |
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
 //! | [`claims`] | how much faster is one model than another, published and measured? |
+//! | [`pack`] | how far were a paper's tables reproduced? |
 //! | [`gate`] | did it get slower, and does it still answer right? Comparisons and their verdicts |
 //! | [`history`] | since which commit is it slower? Runs over time, and where they changed |
 //! | [`frame`] | the same as data frames, Parquet and CSV |
@@ -28,6 +29,7 @@ pub mod gallery;
 pub mod gate;
 pub mod history;
 pub mod markdown;
+pub mod pack;
 pub mod pareto;
 pub mod plot;
 pub mod published;

@@ -4,6 +4,7 @@ mod exports;
 mod folder;
 mod format_v1;
 mod gate;
+mod pack;
 mod published;
 mod reports;
 mod stats;

@@ -126,11 +126,7 @@ fn a_join_needs_as_many_visual_tokens() {
 fn a_join_prefers_the_same_decoder_and_says_so() {
     let qwen = series("avg5-qwen2-0.5b");
     let found = qwen
-        .accuracy(wanted(
-            "FastViTHD",
-            1024,
-            Some("Qwen/Qwen2-0.5B-Instruct"),
-        ))
+        .accuracy(wanted("FastViTHD", 1024, Some("Qwen/Qwen2-0.5B-Instruct")))
         .unwrap();
     assert!(found.same_decoder);
     assert_eq!(
