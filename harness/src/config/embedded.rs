@@ -27,15 +27,18 @@ pub enum ConfigKind {
     Experiment,
     /// `configs/published/`: tables of papers.
     Published,
+    /// `configs/packs/`: how these tables are measured here.
+    Pack,
 }
 
 impl ConfigKind {
     /// Every kind.
-    pub const ALL: [ConfigKind; 4] = [
+    pub const ALL: [ConfigKind; 5] = [
         ConfigKind::Model,
         ConfigKind::Suite,
         ConfigKind::Experiment,
         ConfigKind::Published,
+        ConfigKind::Pack,
     ];
 
     /// Folder below `configs/`.
@@ -45,6 +48,7 @@ impl ConfigKind {
             ConfigKind::Suite => "suites",
             ConfigKind::Experiment => "experiments",
             ConfigKind::Published => "published",
+            ConfigKind::Pack => "packs",
         }
     }
 
@@ -55,6 +59,7 @@ impl ConfigKind {
             ConfigKind::Suite => "suite",
             ConfigKind::Experiment => "experiment",
             ConfigKind::Published => "published results",
+            ConfigKind::Pack => "pack",
         }
     }
 }
@@ -288,8 +293,17 @@ mod tests {
         let known = configs.names(ConfigKind::Experiment);
         assert!(known.contains_key("mine/deeper/x"), "{known:?}");
         assert!(known.keys().all(|name| !name.contains("notes")));
-        let found = configs.find(ConfigKind::Experiment, "mine/deeper/x").unwrap();
-        assert_eq!((found.name.as_str(), found.text.as_str()), ("mine/deeper/x", "text"));
-        assert!(configs.find(ConfigKind::Experiment, "mine//deeper/x").is_err());
+        let found = configs
+            .find(ConfigKind::Experiment, "mine/deeper/x")
+            .unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.text.as_str()),
+            ("mine/deeper/x", "text")
+        );
+        assert!(
+            configs
+                .find(ConfigKind::Experiment, "mine//deeper/x")
+                .is_err()
+        );
     }
 }
