@@ -304,7 +304,7 @@ fn report_exit(error: &ReportError) -> Exit {
         | ReportError::Locked { .. }
         | ReportError::Poisoned { .. }
         | ReportError::Plot { .. } => Exit::NotWritable,
-        ReportError::Published { .. } => Exit::InvalidConfig,
+        ReportError::Published { .. } | ReportError::Pack { .. } => Exit::InvalidConfig,
         ReportError::NoRuns | ReportError::NoCase { .. } => Exit::NothingSelected,
         ReportError::Encode { .. } | ReportError::Frame { .. } => Exit::Internal,
     }

@@ -53,6 +53,7 @@ fn write(folder: &Path) {
                 digests: BTreeMap::new(),
             },
             visual_tokens: Some(16),
+            visual_tokens_kept: None,
             prompt_tokens: None,
             components: BTreeMap::new(),
             stages: BTreeMap::new(),

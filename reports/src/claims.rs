@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    published::Point,
     record::{LatencySample, Run},
     report::Report,
     stats::{median_interval, quantile},
@@ -16,12 +17,14 @@ use crate::{
     table::{Align, Table, column, milliseconds},
 };
 
-/// What a claim is about.
+/// What a claim, or a table of a paper, is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimFigure {
     /// The vision encoder alone.
     Encode,
+    /// The language model up to the first logits.
+    Prefill,
     /// Encode + prefill (`ttft.paper`).
     Ttft,
 }
@@ -31,16 +34,38 @@ impl ClaimFigure {
     pub fn stages(self) -> &'static [Figure] {
         match self {
             Self::Encode => &[Figure::Encode],
+            Self::Prefill => &[Figure::Prefill],
             Self::Ttft => &[Figure::Encode, Figure::Prefill],
+        }
+    }
+
+    /// Their sum.
+    pub fn figure(self) -> Figure {
+        match self {
+            Self::Encode => Figure::Encode,
+            Self::Prefill => Figure::Prefill,
+            Self::Ttft => Figure::TtftPaper,
+        }
+    }
+
+    /// What a published row says of it, milliseconds.
+    pub fn published(self, point: &Point) -> Option<f64> {
+        match self {
+            Self::Encode => point.encoder_latency_ms,
+            Self::Prefill => point.prefill_ms,
+            Self::Ttft => point.ttft_ms,
         }
     }
 
     /// Name in tables.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Encode => Figure::Encode.name(),
-            Self::Ttft => Figure::TtftPaper.name(),
-        }
+        self.figure().name()
+    }
+
+    /// Work that a case does in its stages, FLOPs.
+    pub fn flops(self, run: &Run, case: &str) -> Option<u64> {
+        let stages = self.stages().iter();
+        stages.map(|stage| flops(run, case, *stage)).sum()
     }
 }
 
@@ -101,11 +126,8 @@ impl Claim {
 
     /// FLOPs of the baseline over those of the contender, in the stages that the claim is about.
     pub fn by_flops(&self, run: &Run) -> Option<f64> {
-        let total = |side: &ClaimSide| -> Option<u64> {
-            let stages = self.figure.stages().iter();
-            stages.map(|stage| flops(run, &side.case, *stage)).sum()
-        };
-        Some(total(&self.baseline)? as f64 / total(&self.contender)? as f64)
+        let work = |side: &ClaimSide| self.figure.flops(run, &side.case);
+        Some(work(&self.baseline)? as f64 / work(&self.contender)? as f64)
     }
 
     /// What was measured, over the repetitions that both sides have.

@@ -47,20 +47,7 @@ struct Pages {
 
 impl Pages {
     fn heading(&mut self, title: &str) {
-        let id: String = (title.chars())
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        self.sections.push(Section {
-            id,
-            title: title.to_owned(),
-            blocks: Vec::new(),
-        });
+        self.sections.push(Section::new(title, Vec::new()));
     }
 
     fn push(&mut self, block: Block) {
@@ -99,6 +86,19 @@ impl Pages {
 }
 
 impl Section {
+    /// A section that is named by its heading.
+    pub fn new(title: &str, blocks: Vec<Block>) -> Self {
+        let words = title.split(|c: char| !c.is_ascii_alphanumeric());
+        let words: Vec<String> = (words.filter(|word| !word.is_empty()))
+            .map(str::to_ascii_lowercase)
+            .collect();
+        Self {
+            id: words.join("-"),
+            title: title.to_owned(),
+            blocks,
+        }
+    }
+
     /// Its tables with their names for files: the section's, and a number from the second on.
     pub fn tables(&self) -> impl Iterator<Item = (String, &Table)> {
         let tables = self.blocks.iter().filter_map(|block| match block {

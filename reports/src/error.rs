@@ -124,6 +124,14 @@ pub enum Error {
         /// What is wrong and where.
         reason: String,
     },
+    /// A pack that cannot be held to anything.
+    #[error("pack {pack}: {reason}")]
+    Pack {
+        /// The pack's id.
+        pack: String,
+        /// What is wrong and where.
+        reason: String,
+    },
     /// A line of a history that makes no sense.
     #[error("{path}:{line}: not a line of a history: {reason}")]
     History {

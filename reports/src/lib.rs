@@ -7,6 +7,7 @@
 //! | [`stats`] | how sure is a figure, and is a difference or a change real? |
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
 //! | [`claims`] | how much faster is one model than another, published and measured? |
+//! | [`pack`] | how far were a paper's tables reproduced? |
 //! | [`hardware`] | how do machines compare on the same recipes, and beside their own peaks? |
 //! | [`gate`] | did it get slower, and does it still answer right? Comparisons and their verdicts |
 //! | [`history`] | since which commit is it slower? Runs over time, and where they changed |
@@ -37,6 +38,7 @@ pub mod gate;
 pub mod hardware;
 pub mod history;
 pub mod markdown;
+pub mod pack;
 pub mod page;
 pub mod pareto;
 pub mod plot;

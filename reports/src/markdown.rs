@@ -10,10 +10,7 @@ pub fn render(sections: &[Section], page: &Path, gallery: Option<&Path>) -> Stri
     text.paragraph("# vlmbench report");
     text.paragraph(&format!("The same as a [page]({}).", name(page)));
     for section in sections {
-        text.paragraph(&format!("## {}", section.title));
-        for block in &section.blocks {
-            text.block(block);
-        }
+        text.section("##", section);
     }
     if let Some(path) = gallery {
         text.paragraph("## Samples");
@@ -21,6 +18,15 @@ pub fn render(sections: &[Section], page: &Path, gallery: Option<&Path>) -> Stri
             "Samples with their pictures and every model's answer: [gallery]({}).",
             name(path),
         ));
+    }
+    text.0
+}
+
+/// Sections as a document of their own, the first of which names it.
+pub fn document(sections: &[Section]) -> String {
+    let mut text = Text::default();
+    for (index, section) in sections.iter().enumerate() {
+        text.section(if index == 0 { "#" } else { "##" }, section);
     }
     text.0
 }
@@ -40,6 +46,13 @@ impl Text {
         }
         self.0.push_str(text.trim_end());
         self.0.push('\n');
+    }
+
+    fn section(&mut self, marks: &str, section: &Section) {
+        self.paragraph(&format!("{marks} {}", section.title));
+        for block in &section.blocks {
+            self.block(block);
+        }
     }
 
     fn block(&mut self, block: &Block) {

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    record::CaseFacts,
+};
 
 /// A data file of published results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,6 +166,31 @@ impl std::fmt::Display for Source {
     }
 }
 
+/// What a published value is looked up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Vision encoder.
+    pub encoder: &'a str,
+    /// Side of the input in pixels.
+    pub resolution: u32,
+    /// Visual tokens, if they are known.
+    pub visual_tokens: Option<u32>,
+    /// Language model.
+    pub decoder: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What a case is.
+    pub fn of(facts: &'a CaseFacts) -> Self {
+        Self {
+            encoder: &facts.labels.encoder,
+            resolution: facts.labels.resolution,
+            visual_tokens: facts.visual_tokens_kept.or(facts.visual_tokens),
+            decoder: facts.labels.decoder.as_deref(),
+        }
+    }
+}
+
 /// A published value found for a case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Match<'a> {
@@ -239,26 +267,14 @@ impl Series {
     /// The series' metric for the same encoder *and* resolution. A row with the same decoder wins,
     /// then one without a variant, then the first of the source. `None` means that nothing was
     /// published: values are never carried over from another resolution or encoder.
-    pub fn accuracy(
-        &self,
-        encoder: &str,
-        resolution: u32,
-        decoder: Option<&str>,
-    ) -> Option<Match<'_>> {
+    pub fn accuracy(&self, what: Wanted<'_>) -> Option<Match<'_>> {
         let metric = self.metric.as_ref()?;
-        self.matching(encoder, resolution, decoder, |point| {
-            point.metrics.get(metric).copied()
-        })
+        self.matching(what, |point| point.metrics.get(metric).copied())
     }
 
     /// The published time to first token in milliseconds, chosen as in [`Series::accuracy`].
-    pub fn ttft_ms(
-        &self,
-        encoder: &str,
-        resolution: u32,
-        decoder: Option<&str>,
-    ) -> Option<Match<'_>> {
-        self.matching(encoder, resolution, decoder, |point| point.ttft_ms)
+    pub fn ttft_ms(&self, what: Wanted<'_>) -> Option<Match<'_>> {
+        self.matching(what, |point| point.ttft_ms)
     }
 
     /// Distinct decoders of the points, in order of appearance.
@@ -278,18 +294,21 @@ impl Series {
 
     fn matching<'a>(
         &'a self,
-        encoder: &str,
-        resolution: u32,
-        decoder: Option<&str>,
+        what: Wanted<'_>,
         value: impl Fn(&Point) -> Option<f64>,
     ) -> Option<Match<'a>> {
-        let same_decoder = |point: &Point| match (decoder, &point.decoder) {
+        let same_decoder = |point: &Point| match (what.decoder, &point.decoder) {
             (Some(asked), Some(found)) => self.same(asked, found),
             _ => false,
         };
+        // An image in tiles, or fewer tokens of it, is another thing at the same resolution.
+        let as_many = |point: &Point| match (what.visual_tokens, point.visual_tokens) {
+            (Some(asked), Some(found)) => asked == found,
+            _ => true,
+        };
         (self.points.iter())
-            .filter(|point| point.resolution == Some(resolution))
-            .filter(|point| self.same(&point.encoder, encoder))
+            .filter(|point| point.resolution == Some(what.resolution))
+            .filter(|point| self.same(&point.encoder, what.encoder) && as_many(point))
             .filter_map(|point| {
                 Some(Match {
                     point,
@@ -310,7 +329,7 @@ impl Series {
     }
 
     /// Whether two names mean the same encoder or decoder.
-    fn same(&self, a: &str, b: &str) -> bool {
+    pub(crate) fn same(&self, a: &str, b: &str) -> bool {
         fold(self.canonical(a)) == fold(self.canonical(b))
     }
 }

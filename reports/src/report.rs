@@ -7,13 +7,14 @@ use std::{
 };
 
 use crate::{
-    breakdown, document,
+    breakdown,
+    document::{self, Section},
     error::{Error, Result, io},
     frame, gallery,
     hardware::Hardware,
     markdown, page,
     plot::{self, ParetoPlot},
-    published::{Match, Series},
+    published::{Match, Series, Wanted},
     record::{Labels, Run},
     stats::{Interval, mean_of_means},
     summary::{CaseSummary, Figure, summarise},
@@ -223,12 +224,7 @@ impl Report {
         summary: &CaseSummary,
         series: &'a Series,
     ) -> Option<Match<'a>> {
-        let labels = &summary.facts.as_ref()?.labels;
-        series.accuracy(
-            &labels.encoder,
-            labels.resolution,
-            labels.decoder.as_deref(),
-        )
+        series.accuracy(Wanted::of(summary.facts.as_ref()?))
     }
 }
 
@@ -283,6 +279,14 @@ impl Report {
     /// # Errors
     /// The system's refusal to write; [`Error::Plot`].
     pub fn write(&self, out_dir: &Path) -> Result<ReportFiles> {
+        self.write_with(out_dir, Vec::new())
+    }
+
+    /// The same, led by sections of another kind.
+    ///
+    /// # Errors
+    /// Those of [`Report::write`].
+    pub fn write_with(&self, out_dir: &Path, first: Vec<Section>) -> Result<ReportFiles> {
         fs::create_dir_all(out_dir).map_err(io("create", out_dir))?;
         let pictures = self.draw(out_dir)?;
         let mut gallery = None;
@@ -303,7 +307,8 @@ impl Report {
         let mut summary = frame::summary(self)?;
         frame::write_csv(&summary, &files.csv)?;
         frame::write_parquet(&mut summary, &files.parquet)?;
-        let sections = document::sections(self, &files.pictures);
+        let mut sections = first;
+        sections.extend(document::sections(self, &files.pictures));
         document::write_tables(&sections, &files.tables)?;
         self.write_rows(&files.tables)?;
         let text = markdown::render(&sections, &files.page, files.gallery.as_deref());

@@ -6,6 +6,7 @@ use serde::Serialize;
 use vlmbench_backends::backend::BACKENDS;
 use vlmbench_backends::nets::registry::{DECODERS, ENCODERS};
 use vlmbench_backends::recipe::{RecipeFile, Weights};
+use vlmbench_reports::pack::Pack;
 use vlmbench_reports::table::{Align, Column, Table};
 use vlmbench_suites::SuiteSpec;
 
@@ -27,6 +28,8 @@ pub enum Kind {
     Profiles,
     /// Experiments under configs/experiments/.
     Experiments,
+    /// Papers whose tables a report can be held to, under configs/packs/.
+    Packs,
     /// Engines of this build.
     Backends,
     /// Devices of every engine.
@@ -121,6 +124,7 @@ pub fn entries(kind: Kind, ctx: &Context) -> Result<Vec<Entry>, Failure> {
         Kind::Suites => suites(ctx, false),
         Kind::Profiles => suites(ctx, true),
         Kind::Experiments => experiments(ctx),
+        Kind::Packs => packs(ctx),
         Kind::Backends => Ok(BACKENDS
             .iter()
             .map(|b| Entry::new(b.name, b.about))
@@ -211,6 +215,20 @@ fn experiments(ctx: &Context) -> Result<Vec<Entry>, Failure> {
         entries.push(
             Entry::new(&name, &file.about)
                 .with("models", file.models.len())
+                .with("origin", found.origin),
+        );
+    }
+    Ok(entries)
+}
+
+fn packs(ctx: &Context) -> Result<Vec<Entry>, Failure> {
+    let mut entries = Vec::new();
+    for name in ctx.configs.names(ConfigKind::Pack).into_keys() {
+        let found = ctx.configs.find(ConfigKind::Pack, &name)?;
+        let pack: Pack = found.parse()?;
+        entries.push(
+            Entry::new(&name, &pack.title)
+                .with("tables", pack.tables.len())
                 .with("origin", found.origin),
         );
     }

@@ -17,6 +17,7 @@ pub mod peak;
 pub mod plan;
 pub mod profile;
 pub mod report;
+pub mod report_pack;
 pub mod run;
 pub mod score;
 pub mod synth;
@@ -57,7 +58,7 @@ pub struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder with models/, suites/, experiments/ and published/; beats the embedded files
+    /// Folder with models/, suites/, experiments/, published/ and packs/; beats the embedded files
     /// [default: ./configs if it exists]
     #[arg(long, global = true, value_name = "DIR")]
     pub configs: Option<PathBuf>,

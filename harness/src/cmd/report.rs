@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use vlmbench_reports::{explain::explain, gate::RunExport, report::Report, table};
 
-use super::Format;
 use super::export_to::ExportTo;
+use super::{Format, report_pack};
+use crate::config::pack::LoadedPack;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 
@@ -28,6 +29,10 @@ pub struct Args {
     /// several times
     #[arg(long, value_name = "CASE")]
     pub explain: Vec<String>,
+    /// Hold the runs to a paper's tables: a pack file, or a name under configs/packs/. Prints its tables in
+    /// place of the report's and writes pack-ID.md and pack-ID.csv
+    #[arg(long, value_name = "PACK")]
+    pub pack: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -47,6 +52,8 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
             ));
         }
     };
+    let load = |name: &String| LoadedPack::load(&ctx.configs, name);
+    let pack = args.pack.as_ref().map(load).transpose()?;
     let report = Report::read(&args.runs)?;
     for run in report.runs.iter().filter(|run| run.torn) {
         tracing::warn!(
@@ -68,7 +75,10 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
             tracing::info!("wrote {}", file.display());
         }
     }
-    write(&report, &out, args.format, ctx)?;
+    match pack {
+        None => write(&report, &out, args.format, ctx)?,
+        Some(pack) => report_pack::write(&pack, &report, &out, args.format, ctx)?,
+    }
     Ok(Outcome::Done)
 }
 

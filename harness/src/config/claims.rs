@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use vlmbench_backends::backend::Precision;
-use vlmbench_reports::claims::ClaimFigure;
+use vlmbench_reports::claims::{self, ClaimFigure, ClaimSide};
 
 use super::experiment::Experiment;
 use super::latency::{Latency, LatencyFile};
@@ -22,6 +22,21 @@ pub struct ClaimModel {
     /// Published milliseconds of prefill; none if the claim is about the encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefill_ms: Option<f64>,
+}
+
+impl ClaimModel {
+    /// The side as it is reported, measured as `case`.
+    pub(crate) fn side(&self, case: String) -> ClaimSide {
+        let stages = [
+            ("encode", Some(self.encode_ms)),
+            ("prefill", self.prefill_ms),
+        ];
+        let published = stages.map(|(stage, ms)| Some((stage.to_owned(), ms?)));
+        ClaimSide {
+            case,
+            published_ms: published.into_iter().flatten().collect(),
+        }
+    }
 }
 
 /// A claim as written.
@@ -68,6 +83,19 @@ pub struct Claim {
 }
 
 impl ClaimFile {
+    /// What is published, nothing measured.
+    pub(super) fn published(&self) -> claims::Claim {
+        let side = |model: &ClaimModel| model.side(String::new());
+        claims::Claim {
+            claim: self.claim.clone(),
+            about: self.about.clone(),
+            figure: self.figure,
+            baseline: side(&self.baseline),
+            contender: side(&self.contender),
+            source: self.source.clone(),
+        }
+    }
+
     /// Fills what a claim leaves out from its experiment.
     pub(super) fn resolve(self, experiment: &Experiment) -> Claim {
         Claim {

@@ -3,7 +3,8 @@
 //! The repository's `configs/` folder is inside the binary, so that a binary
 //! elsewhere knows the same models, suites and experiments. A name is looked
 //! up as a path first, then in the folder given with `--configs` (by default
-//! `./configs`, if it exists), then among the embedded files.
+//! `./configs`, if it exists), then among the embedded files. Files in a folder
+//! below their kind's are named with it: `paper/table-3`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,15 +27,18 @@ pub enum ConfigKind {
     Experiment,
     /// `configs/published/`: tables of papers.
     Published,
+    /// `configs/packs/`: how these tables are measured here.
+    Pack,
 }
 
 impl ConfigKind {
     /// Every kind.
-    pub const ALL: [ConfigKind; 4] = [
+    pub const ALL: [ConfigKind; 5] = [
         ConfigKind::Model,
         ConfigKind::Suite,
         ConfigKind::Experiment,
         ConfigKind::Published,
+        ConfigKind::Pack,
     ];
 
     /// Folder below `configs/`.
@@ -44,6 +48,7 @@ impl ConfigKind {
             ConfigKind::Suite => "suites",
             ConfigKind::Experiment => "experiments",
             ConfigKind::Published => "published",
+            ConfigKind::Pack => "packs",
         }
     }
 
@@ -54,6 +59,7 @@ impl ConfigKind {
             ConfigKind::Suite => "suite",
             ConfigKind::Experiment => "experiment",
             ConfigKind::Published => "published results",
+            ConfigKind::Pack => "pack",
         }
     }
 }
@@ -61,7 +67,7 @@ impl ConfigKind {
 /// A configuration's text and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its name: the file's stem.
+    /// Its name: as it was asked for, or of a path the file's stem.
     pub name: String,
     /// The path, or `embedded:` and the path below `configs/`.
     pub origin: String,
@@ -116,7 +122,10 @@ impl Configs {
             return read_file(Path::new(name));
         }
         match self.origin(kind, name) {
-            Some(Origin::File(path)) => read_file(&path),
+            Some(Origin::File(path)) => Ok(Found {
+                name: name.into(),
+                ..read_file(&path)?
+            }),
             Some(Origin::Embedded(file)) => Ok(file),
             None => {
                 let mut known: Vec<String> = self.names(kind).into_keys().collect();
@@ -142,28 +151,27 @@ impl Configs {
     pub fn names(&self, kind: ConfigKind) -> BTreeMap<String, String> {
         let mut names = BTreeMap::new();
         if let Some(dir) = EMBEDDED.get_dir(kind.folder()) {
-            for file in dir.files() {
-                if let Some(name) = yaml_stem(file.path()) {
-                    names.insert(name, embedded_name(file.path()));
+            for path in embedded_files(dir) {
+                if let Some(name) = yaml_name(path, kind.folder()) {
+                    names.insert(name, embedded_name(path));
                 }
             }
         }
-        let Some(folder) = &self.folder else {
-            return names;
-        };
-        let entries = std::fs::read_dir(folder.join(kind.folder()));
-        for entry in entries.into_iter().flatten().flatten() {
-            let path = entry.path();
-            if let Some(name) = yaml_stem(&path) {
-                names.insert(name, path.display().to_string());
+        if let Some(folder) = &self.folder {
+            let root = folder.join(kind.folder());
+            for path in files_below(&root) {
+                if let Some(name) = yaml_name(&path, &root) {
+                    names.insert(name, path.display().to_string());
+                }
             }
         }
         names
     }
 
     fn origin(&self, kind: ConfigKind, name: &str) -> Option<Origin> {
-        // A name is one path segment; anything else would reach out of the folder.
-        if name.is_empty() || name.contains(['/', '\\']) {
+        // Nothing may reach out of the folder.
+        let segment = |s: &str| !s.is_empty() && !s.contains('\\') && s != "." && s != "..";
+        if !name.split('/').all(segment) {
             return None;
         }
         let file = format!("{name}.yaml");
@@ -197,10 +205,30 @@ fn is_yaml_path(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
-fn yaml_stem(path: &Path) -> Option<String> {
-    let is_yaml = path.extension().is_some_and(|e| e == "yaml");
-    let stem = path.file_stem()?.to_str()?;
-    is_yaml.then(|| stem.to_owned())
+/// Name of a YAML file below `root`: its path without the ending, `/` between folders.
+fn yaml_name(path: &Path, root: impl AsRef<Path>) -> Option<String> {
+    if path.extension().is_none_or(|e| e != "yaml") {
+        return None;
+    }
+    let name = path.strip_prefix(root).ok()?.with_extension("");
+    let parts: Option<Vec<&str>> = name.iter().map(|part| part.to_str()).collect();
+    Some(parts?.join("/"))
+}
+
+fn embedded_files(dir: &Dir<'static>) -> Vec<&'static Path> {
+    let own = dir.files().map(|file| file.path());
+    own.chain(dir.dirs().flat_map(embedded_files)).collect()
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => vec![path],
+        })
+        .collect()
 }
 
 fn read_file(path: &Path) -> Result<Found, ConfigError> {
@@ -249,7 +277,33 @@ mod tests {
                 .find(ConfigKind::Suite, "../suites/textvqa")
                 .is_err()
         );
+        assert!(configs.find(ConfigKind::Suite, "./textvqa").is_err());
         let e = Configs::new(Some(Path::new("/nonexistent"))).unwrap_err();
         assert!(matches!(e, ConfigError::NoFolder { .. }));
+    }
+
+    #[test]
+    fn files_in_folders_are_named_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("experiments/mine/deeper");
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::write(below.join("x.yaml"), "text").unwrap();
+        std::fs::write(below.join("notes.txt"), "no configuration").unwrap();
+        let configs = Configs::new(Some(dir.path())).unwrap();
+        let known = configs.names(ConfigKind::Experiment);
+        assert!(known.contains_key("mine/deeper/x"), "{known:?}");
+        assert!(known.keys().all(|name| !name.contains("notes")));
+        let found = configs
+            .find(ConfigKind::Experiment, "mine/deeper/x")
+            .unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.text.as_str()),
+            ("mine/deeper/x", "text")
+        );
+        assert!(
+            configs
+                .find(ConfigKind::Experiment, "mine//deeper/x")
+                .is_err()
+        );
     }
 }

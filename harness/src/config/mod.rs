@@ -1,11 +1,11 @@
-//! What people write: experiments, model recipes, suites and published tables.
+//! What people write: experiments, model recipes, suites, published tables and packs.
 //!
 //! [`yaml`] is the only place that parses YAML, [`embedded`] finds a file by
 //! name (in the folder given, or in the copy inside the binary), [`shipped`]
 //! unpacks the trained checkpoints beside them, and [`experiment`] gives an
 //! experiment its meaning, with [`latency`], [`grid`] and [`claims`] for its
-//! parts and [`overrides`] for flags. The shapes of recipes, suites and
-//! published tables belong to the crates that use them.
+//! parts and [`overrides`] for flags; [`pack`] finds what a pack refers to. The shapes of recipes, suites,
+//! published tables and packs belong to the crates that use them.
 
 pub mod claims;
 pub mod embedded;
@@ -14,6 +14,7 @@ pub mod grid;
 pub mod latency;
 mod must;
 pub mod overrides;
+pub mod pack;
 pub mod shipped;
 pub mod yaml;
 
@@ -119,10 +120,18 @@ pub enum ConfigError {
         /// Why not.
         source: vlmbench_reports::Error,
     },
+    /// A pack that cannot be held to a run.
+    #[error("{file} is not a usable pack")]
+    Pack {
+        /// File or embedded name.
+        file: String,
+        /// Why not.
+        source: vlmbench_reports::Error,
+    },
     /// No configuration of this name.
     #[error("unknown {kind} `{name}`{}; known: {}", did_you_mean(nearest), known.join(", "))]
     UnknownName {
-        /// `model`, `suite`, `experiment`, `published results`.
+        /// `model`, `suite`, `experiment`, `published results`, `pack`.
         kind: &'static str,
         /// The name as given.
         name: String,

@@ -19,13 +19,13 @@ use serde_json::Value;
 use vlmbench_backends::backend::{BACKENDS, EngineOptions, Precision};
 use vlmbench_backends::hub::{Download, HubOptions};
 use vlmbench_backends::recipe::{Recipe, Weights};
-use vlmbench_reports::claims::{Claim, ClaimSide};
-use vlmbench_reports::published::{Published, Series};
+use vlmbench_reports::claims::Claim;
+use vlmbench_reports::published::Series;
 use vlmbench_suites::{Suite, SuiteSpec};
 
 use crate::config::experiment::ModelEntry;
 use crate::config::grid::{Cell, Setting, each};
-use crate::config::{ConfigError, ConfigKind, Configs, Experiment, nearest};
+use crate::config::{ConfigError, ConfigKind, Configs, Experiment, nearest, pack};
 use crate::data_ref::DataRef;
 use crate::error::{Failure, chain};
 use crate::model_ref::{self, Definition};
@@ -168,15 +168,7 @@ fn claimed(
             };
             let asked = Asked::Claim(claim);
             let case = case::build(&asked, experiment, &entry.model, &variants[0], engine);
-            let stages = [
-                ("encode", Some(model.encode_ms)),
-                ("prefill", model.prefill_ms),
-            ];
-            let published = stages.map(|(stage, ms)| Some((stage.to_owned(), ms?)));
-            sides.push(ClaimSide {
-                case: case.id.to_string(),
-                published_ms: published.into_iter().flatten().collect(),
-            });
+            sides.push(model.side(case.id.to_string()));
             cases.push(case);
         }
         let (Some(contender), Some(baseline)) = (sides.pop(), sides.pop()) else {
@@ -433,15 +425,10 @@ fn published(experiment: &Experiment, configs: &Configs) -> Result<Vec<Series>, 
     let Some(join) = &experiment.published else {
         return Ok(Vec::new());
     };
-    let found = configs.find(ConfigKind::Published, &join.file)?;
-    let file: Published = found.parse()?;
-    file.check().map_err(|source| ConfigError::Published {
-        file: found.origin.clone(),
-        source,
-    })?;
+    let file = pack::published(configs, &join.file)?;
     let pick = |id: &String| {
         let unusable = |source| ConfigError::Published {
-            file: found.origin.clone(),
+            file: join.file.clone(),
             source,
         };
         let mut series = file.series(id).map_err(unusable)?;

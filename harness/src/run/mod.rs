@@ -6,20 +6,22 @@
 //! recorded outcome: the rest goes on.
 
 mod digests;
+mod facts;
 mod gallery;
 mod latency;
 mod launches;
 mod peak;
 mod quality;
 
+pub(crate) use facts::planned_facts;
 pub use launches::work;
 
 use std::path::Path;
 
 use indicatif::ProgressBar;
 use vlmbench_reports::record::{
-    CaseEnd, CaseFacts, CaseOutcome, FORMAT_VERSION, Labels, Manifest, Progress, Record, Run,
-    RunWriter, Tool, Workload as RecordedWorkload, experiment_digest,
+    CaseEnd, CaseFacts, CaseOutcome, FORMAT_VERSION, Manifest, Progress, Record, Run, RunWriter,
+    Tool, experiment_digest,
 };
 
 use crate::config::Experiment;
@@ -30,7 +32,7 @@ use crate::machine;
 use crate::measure::agreement::{Check, Outputs, Tolerances, positions};
 use crate::measure::clock::{Monotonic, timestamp};
 use crate::measure::memory;
-use crate::measure::session::{Load, Session, recorded_stages};
+use crate::measure::session::{Load, Session};
 use crate::plan::{Case, CaseState, Plan, Ready, Workload};
 
 /// Why a case did not come to its end: an outcome of the case. What the run
@@ -394,43 +396,11 @@ impl Execution<'_> {
     }
 
     fn facts(&self, case: &Case, ready: &Ready, session: &Session) -> CaseFacts {
-        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (workload, suite) = match &case.workload {
-            Workload::EncoderLatency(_) => (RecordedWorkload::EncoderLatency, None),
-            Workload::EndToEndLatency(_) => (RecordedWorkload::EndToEndLatency, None),
-            Workload::Quality(q) => (RecordedWorkload::Quality, Some(&q.suite)),
-        };
-        let recipe = &ready.recipe;
-        let blind = case.workload.is_blind();
         CaseFacts {
-            case: case.id.to_string(),
-            workload,
-            labels: Labels {
-                model: recipe.name.clone(),
-                encoder: recipe.encoder.as_ref().map_or("", |e| &e.label).to_owned(),
-                decoder: recipe.decoder.as_ref().map(|d| d.label.clone()),
-                suite: suite.map(|s| s.spec.id.clone()),
-                profile: suite.map(|s| s.profile.clone()),
-                backend: case.backend.clone(),
-                device: case.options.device.clone(),
-                precision: case.options.precision.to_string(),
-                resolution: narrow(recipe.resolution),
-                blind,
-            },
-            weights: session.weights(self.digests.weights(recipe)),
-            visual_tokens: match recipe.decoder {
-                Some(_) if !blind => ready.cost.visual_tokens.map(narrow),
-                _ => None,
-            },
-            // A suite's prompts differ by sample.
-            prompt_tokens: match suite {
-                Some(_) => None,
-                None => ready.cost.prompt_tokens.map(narrow),
-            },
+            weights: session.weights(self.digests.weights(&ready.recipe)),
             components: session.components(),
-            stages: recorded_stages(&ready.cost),
-            activation_peak_bytes: Some(ready.cost.activation_peak_bytes),
             used: session.used(),
+            ..planned_facts(case, ready)
         }
     }
 }

@@ -157,7 +157,11 @@ fn listings_are_sorted_and_described() {
         ("suites", &["docvqa", "mmmu", "seedbench", "textvqa"]),
         ("backends", &["candle", "onnxruntime"]),
         ("devices", &["cpu"]),
-        ("experiments", &["paper-pareto", "quickstart"]),
+        (
+            "experiments",
+            &["paper-pareto", "paper/table-3", "quickstart"],
+        ),
+        ("packs", &["fastvlm"]),
     ] {
         let listed = run_anywhere(["list", kind, "--format", "json"]).json(0);
         let entries = listed.as_array().unwrap();

@@ -8,6 +8,7 @@ mod gguf;
 mod history;
 mod onnx;
 mod paced;
+mod pack;
 mod peak;
 mod profile;
 mod score;

@@ -161,6 +161,7 @@ mod tests {
             labels: Default::default(),
             weights: Weights::Seeded { seed: 0 },
             visual_tokens: Some(16),
+            visual_tokens_kept: None,
             prompt_tokens: Some(32),
             components: BTreeMap::new(),
             stages: BTreeMap::from([("encode".into(), cost)]),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     pareto,
-    published::{Match, Series},
+    published::{Match, Series, Wanted},
     record::CaseFacts,
     report::{AccuracySource, Report},
     stats::Interval,
@@ -233,12 +233,7 @@ struct Found<'a> {
 }
 
 fn published_ttft<'a>(placed: &'a Placed<'_>, series: &'a Series) -> Option<Found<'a>> {
-    let labels = &placed.facts.labels;
-    let time = series.ttft_ms(
-        &labels.encoder,
-        labels.resolution,
-        labels.decoder.as_deref(),
-    )?;
+    let time = series.ttft_ms(Wanted::of(placed.facts))?;
     Some(Found {
         placed: &placed.point,
         series,

@@ -9,6 +9,10 @@ use crate::published::Series;
 /// One line of `records.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a log has few cases, and a record is held only while it is read or written"
+)]
 pub enum Record {
     /// Static facts of a case, once it is loaded.
     Case(CaseFacts),
@@ -56,6 +60,10 @@ pub struct CaseFacts {
     pub weights: Weights,
     /// Visual tokens that the decoder sees; `None` without a decoder, or when they vary by image.
     pub visual_tokens: Option<u32>,
+    /// Visual tokens that the decoder's later layers still see, where it drops some; `None` where it
+    /// keeps them all, and in runs of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visual_tokens_kept: Option<u32>,
     /// Text tokens of the prompt; `None` when they vary by sample.
     pub prompt_tokens: Option<u32>,
     /// Parameters by component (`encoder`, `projector`, `decoder`).

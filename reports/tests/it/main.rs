@@ -6,6 +6,7 @@ mod folder;
 mod format_v1;
 mod gate;
 mod hardware;
+mod pack;
 mod page;
 mod published;
 mod reports;

@@ -1,6 +1,6 @@
 //! The published FastVLM tables, and how a case finds its value in them.
 
-use vlmbench_reports::published::{Method, Point, Published};
+use vlmbench_reports::published::{Method, Point, Published, Wanted};
 
 use crate::synthetic::{fastvlm, series};
 
@@ -73,11 +73,20 @@ fn computed_ttfts_are_sums_and_agree_with_table_6() {
     assert!(agreeing >= 15, "{agreeing}");
 }
 
+fn wanted<'a>(encoder: &'a str, resolution: u32, decoder: Option<&'a str>) -> Wanted<'a> {
+    Wanted {
+        encoder,
+        resolution,
+        visual_tokens: None,
+        decoder,
+    }
+}
+
 #[test]
 fn a_join_needs_the_same_encoder_and_resolution() {
     let vicuna = series("avg5-vicuna-7b");
     let value = |encoder, resolution| {
-        let found = vicuna.accuracy(encoder, resolution, Some("qwen2-0.5b"))?;
+        let found = vicuna.accuracy(wanted(encoder, resolution, Some("qwen2-0.5b")))?;
         assert!(!found.same_decoder);
         assert_eq!(found.point.decoder.as_deref(), Some("Vicuna-7B"));
         Some((found.value, found.point.source.table.as_str()))
@@ -99,22 +108,38 @@ fn a_join_needs_the_same_encoder_and_resolution() {
 }
 
 #[test]
+fn a_join_needs_as_many_visual_tokens() {
+    let vicuna = series("avg5-vicuna-7b");
+    let value = |visual_tokens| {
+        let what = Wanted {
+            visual_tokens,
+            ..wanted("ViT-L/14", 336, None)
+        };
+        Some(vicuna.accuracy(what)?.value)
+    };
+    assert_eq!(value(Some(576)), Some(60.1));
+    // Five tiles of it, or an eighth of its tokens.
+    assert_eq!((value(Some(2880)), value(Some(72))), (None, None));
+}
+
+#[test]
 fn a_join_prefers_the_same_decoder_and_says_so() {
     let qwen = series("avg5-qwen2-0.5b");
     let found = qwen
-        .accuracy("FastViTHD", 1024, Some("Qwen/Qwen2-0.5B-Instruct"))
+        .accuracy(wanted("FastViTHD", 1024, Some("Qwen/Qwen2-0.5B-Instruct")))
         .unwrap();
     assert!(found.same_decoder);
     assert_eq!(
         (found.value, found.point.source.method),
         (55.9, Method::Digitised)
     );
-    assert_eq!(qwen.ttft_ms("FastViTHD", 1024, None).unwrap().value, 167.2);
+    let any = wanted("FastViTHD", 1024, None);
+    assert_eq!(qwen.ttft_ms(any).unwrap().value, 167.2);
     // Table 6 has FastViTHD at 1024 px with three decoders.
     let table_6 = series("table-6");
     let ttft = |decoder| {
         table_6
-            .ttft_ms("FastViTHD", 1024, Some(decoder))
+            .ttft_ms(wanted("FastViTHD", 1024, Some(decoder)))
             .unwrap()
             .value
     };
@@ -123,7 +148,7 @@ fn a_join_prefers_the_same_decoder_and_says_so() {
         [166.0, 577.0, 641.0]
     );
     // A series without a metric gives no accuracy.
-    assert!(table_6.accuracy("FastViTHD", 1024, None).is_none());
+    assert!(table_6.accuracy(any).is_none());
 }
 
 #[test]

@@ -75,6 +75,7 @@ pub fn facts(encoder: &str, resolution: u32, visual_tokens: u32) -> CaseFacts {
         },
         weights: Weights::Seeded { seed: 7 },
         visual_tokens: Some(visual_tokens),
+        visual_tokens_kept: None,
         prompt_tokens: Some(64),
         components: BTreeMap::from([(
             "encoder".into(),
