@@ -49,7 +49,7 @@ impl Digests {
             {
                 let files = dataset.files().into_iter();
                 let mut new: Vec<PathBuf> = files.map(|f| f.to_path_buf()).collect();
-                new.retain(|f| !digests.data.contains_key(&f.display().to_string()));
+                new.retain(|f| !digests.data.contains_key(&name(f)));
                 digests.data.extend(hash(&new));
             }
         }
@@ -97,9 +97,17 @@ fn hash(files: &[PathBuf]) -> BTreeMap<String, String> {
         .iter()
         .filter_map(|file| {
             let digest = sha256_file(file).ok()?;
-            Some((file.display().to_string(), format!("sha256:{digest}")))
+            Some((name(file), format!("sha256:{digest}")))
         })
         .collect()
+}
+
+/// What a file is called in a manifest. What the program itself unpacks or draws lies in a folder for temporary
+/// files that is elsewhere on other machines, and is named below it.
+fn name(file: &Path) -> String {
+    let own = file.strip_prefix(std::env::temp_dir()).ok();
+    let own = own.filter(|below| below.to_string_lossy().starts_with("vlmbench-"));
+    own.unwrap_or(file).display().to_string()
 }
 
 /// Checks that a run goes on with the files it began with.
@@ -128,6 +136,14 @@ pub(super) fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_program_unpacks_has_one_name_on_all_machines() {
+        let unpacked = std::env::temp_dir().join("vlmbench-small-vit-00ff/config.json");
+        assert_eq!(name(&unpacked), "vlmbench-small-vit-00ff/config.json");
+        let other = std::env::temp_dir().join("model/config.json");
+        assert_eq!(name(&other), other.display().to_string());
+    }
 
     #[test]
     fn a_changed_file_is_named_and_a_new_one_is_not() {
