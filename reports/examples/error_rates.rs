@@ -1,7 +1,7 @@
 //! How often the statistics of comparisons are wrong, by simulation: the tables of METHODOLOGY.md.
 //!
 //! ```sh
-//! cargo run --release --workspace --example error_rates
+//! cargo run --release --example error_rates
 //! ```
 //!
 //! Seeds are fixed. Some minutes, on one core.
@@ -121,11 +121,11 @@ fn coverage() {
 }
 
 const FIGURES: usize = 10;
-const LOOKS: [usize; 2] = [12, 24];
+const LOOKS: [usize; 3] = [12, 24, 48];
 const ALPHA: f64 = 0.01;
 const RELEVANT: f64 = 0.01;
 
-/// A sitting of 24 pairs, each four turns in the order ABBA or BAAB, and what disturbs it.
+/// A sitting of 48 pairs, each four turns in the order ABBA or BAAB, and what disturbs it.
 #[derive(Clone, Copy)]
 struct Sitting {
     /// Standard deviation of the logarithm of a pair's ratio.
@@ -156,10 +156,10 @@ impl Sitting {
     /// For every figure the logarithm of candidate / base of every pair.
     fn ratios(&self, noise: &mut Noise) -> Vec<Vec<f64>> {
         let mut ratios = vec![Vec::new(); FIGURES];
-        let turns = 4 * LOOKS[1];
+        let turns = 4 * LOOKS[LOOKS.len() - 1];
         let switch = turns / 4 + (noise.uniform() * turns as f64 / 2.0) as usize;
         let mut walk = 0.0;
-        for pair in 0..LOOKS[1] {
+        for pair in 0..LOOKS[LOOKS.len() - 1] {
             let first = if noise.chance(0.5) { 1.0 } else { -1.0 };
             let mut sums = [0.0; FIGURES];
             for (place, side) in [first, -first, -first, first].into_iter().enumerate() {

@@ -153,7 +153,7 @@ pub enum Error {
         commit: String,
     },
     /// A case that the run does not have.
-    #[error("{folder} has no case {case:?}; it has {}", known.join(", "))]
+    #[error("{folder} has no case {case:?}; it has {}", listed(known))]
     NoCase {
         /// The run folder.
         folder: PathBuf,
@@ -169,6 +169,16 @@ pub enum Error {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The first of many, and how many more there are.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
 
 /// Turns an I/O error into one that says what was tried on which path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -13,7 +13,7 @@ use crate::{
     frame, gallery,
     hardware::Hardware,
     markdown, page,
-    plot::{self, ParetoPlot},
+    plot::{Draw, ParetoPlot},
     published::{Match, Series, Wanted},
     record::{Labels, Run},
     stats::{Interval, mean_of_means},
@@ -360,8 +360,8 @@ impl Report {
                 stem = format!("pareto-{}", file_stem(source));
             }
             let picture = add(&stem, &plot.y_title, Subject::Front);
-            plot::draw_svg(&plot, &picture.svg)?;
-            plot::draw_png(&plot, &picture.png)?;
+            plot.draw_svg(&picture.svg)?;
+            plot.draw_png(&picture.png)?;
             stem.clear();
         }
         if let Some(plot) = breakdown::bars(self) {

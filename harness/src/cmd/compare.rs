@@ -77,7 +77,7 @@ pub struct Rule {
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     pub relevant: f64,
     /// Slowdown, percent, that is tolerated: a figure passes if its interval ends below
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 3.0)]
     pub tolerated: f64,
     /// Change of a score, points of 100, below which it is irrelevant
     #[arg(long, value_name = "POINTS", default_value_t = 0.5)]
@@ -86,7 +86,7 @@ pub struct Rule {
     #[arg(long, value_name = "POINTS", default_value_t = 2.0)]
     pub tolerated_points: f64,
     /// Pairs of launches after which it is looked whether all is decided
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [12, 24])]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [12, 24, 48])]
     pub looks: Vec<usize>,
     /// Turns of a launch, each of about 100 ms or of one repetition
     #[arg(long, value_name = "N", default_value_t = 8)]

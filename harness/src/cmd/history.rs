@@ -6,6 +6,7 @@ use std::process::{Command as Process, Stdio};
 use serde_json::json;
 use vlmbench_reports::{
     history::{self, Change, Entry, Rules, Series, Store},
+    plot::Draw,
     record::Run,
     summary::Figure,
     table::{self, Align, Table, column},

@@ -137,7 +137,7 @@ pub enum Command {
     Score(score::Args),
     /// Draw a data set, in the layout of the published one
     Synth(synth::Args),
-    /// Write tables and pictures over finished runs
+    /// Write a page, tables and pictures over finished runs
     Report(report::Args),
     /// Keep latencies over commits, and say since when they are slower
     History(history::Args),

@@ -142,8 +142,8 @@ impl Sitting<'_> {
                     .iter()
                     .take(pairs)
                     .map(|block| Pair {
-                        base: block[0].medians(),
-                        candidate: block[arm].medians(),
+                        base: block[0].least(),
+                        candidate: block[arm].least(),
                     })
                     .collect(),
             })

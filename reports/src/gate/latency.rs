@@ -11,7 +11,7 @@ use crate::{
 /// Confidence of the intervals that stand beside changes.
 const CONFIDENCE: f64 = 0.95;
 
-/// Medians of a figure over the repetitions of a turn or a launch, milliseconds.
+/// Figures of a turn (the least over its repetitions) or of a launch (their medians), milliseconds.
 pub type Launched = BTreeMap<Figure, f64>;
 
 /// A launch of each side that took turns.

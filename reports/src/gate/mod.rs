@@ -101,11 +101,11 @@ impl Default for Settings {
         Settings {
             alpha: 0.01,
             relevant: 0.01,
-            tolerated: 0.05,
+            tolerated: 0.03,
             relevant_points: 0.5,
             tolerated_points: 2.0,
             least_share: 0.02,
-            looks: vec![12, 24],
+            looks: vec![12, 24, 48],
         }
     }
 }

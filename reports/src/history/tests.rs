@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{check::spread_with, *};
+use crate::plot::Draw;
 use crate::record::{Machine, Used};
 use crate::stats::ChangePoint;
 

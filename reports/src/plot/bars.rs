@@ -1,7 +1,5 @@
 //! Stages of requests as stacked bars.
 
-use std::path::Path;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
@@ -14,11 +12,11 @@ use super::{
     WIDTH,
     canvas::{Canvas, Drawn, faint},
     font,
-    layout::{CAPTION_LINE, Fonts, GRID, INK, STYLES},
-    picture::{Picture, write_png, write_svg},
+    layout::{Fonts, GRID, INK, STYLES},
+    picture::Picture,
     scale::{Scale, time_label},
+    text,
 };
-use crate::error::Result;
 
 /// Where bars begin from above, and the step from one to the next.
 const TOP: f64 = 170.0;
@@ -62,30 +60,6 @@ impl Bar {
 }
 
 impl BarPlot {
-    /// Writes the picture as SVG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_svg(&self, path: &Path) -> Result<()> {
-        write_svg(self, path)
-    }
-
-    /// Writes the picture as PNG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_png(&self, path: &Path) -> Result<()> {
-        write_png(self, path)
-    }
-
-    fn caption_lines(&self, fonts: &Fonts) -> Vec<String> {
-        let width = f64::from(WIDTH) - 90.0;
-        let wrapped = self.caption.iter();
-        wrapped
-            .flat_map(|text| font::wrap(text, &fonts.caption, width))
-            .collect()
-    }
-
     fn bottom(&self) -> f64 {
         TOP + STEP * self.bars.len() as f64
     }
@@ -93,11 +67,8 @@ impl BarPlot {
 
 impl Picture for BarPlot {
     fn size(&self) -> (u32, u32) {
-        let lines = self.caption_lines(&Fonts::new()).len() as f64;
-        (
-            WIDTH,
-            (self.bottom() + BELOW + CAPTION_LINE * lines + 16.0) as u32,
-        )
+        let caption = text::height(&self.caption, &Fonts::new());
+        (WIDTH, (self.bottom() + BELOW + caption + 16.0) as u32)
     }
 
     fn render<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
@@ -145,12 +116,7 @@ impl Picture for BarPlot {
             canvas.text(&time_label(rounded(sum)), &fonts.label, end, middle)?;
         }
         canvas.line(&[(left, TOP - 8.0), (left, bottom)], faint(INK, 1.0), 1.6)?;
-        let mut y = bottom + BELOW - 14.0;
-        for line in self.caption_lines(&fonts) {
-            canvas.text(&line, &fonts.caption, (45.0, y), above)?;
-            y += CAPTION_LINE;
-        }
-        Ok(())
+        text::caption(canvas, &fonts, &self.caption, bottom + BELOW - 14.0)
     }
 }
 

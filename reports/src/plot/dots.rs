@@ -1,7 +1,5 @@
 //! Values of several lines for the same rows, as dots beside each other, one panel for each unit.
 
-use std::path::Path;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
@@ -16,14 +14,14 @@ use super::{
     draw::point_mark,
     font,
     labels::Rect,
-    layout::{CAP, CAPTION_LINE, Fonts, INK, STYLES},
-    picture::{Picture, write_png, write_svg},
+    layout::{CAP, CAPTION_LINE, Fonts, GRID, INK, STYLES},
+    picture::Picture,
     scale::{Scale, rounded, time_label},
+    text::{self, MARGIN},
 };
-use crate::{error::Result, stats::Interval};
+use crate::stats::Interval;
 
 const TOP: f64 = 118.0;
-const MARGIN: f64 = 45.0;
 /// Height of a line of the legend, and of a line within a row.
 const LINE: f64 = 26.0;
 /// Room between rows.
@@ -39,7 +37,6 @@ const FIRST: f64 = 1.6;
 const NAMES: f64 = 460.0;
 /// Room between the labels of ticks.
 const LABEL_GAP: f64 = 12.0;
-const GRID: RGBColor = RGBColor(228, 228, 228);
 
 /// Rows of dots.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,30 +89,6 @@ pub struct Dot {
 }
 
 impl DotPlot {
-    /// Writes the picture as SVG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_svg(&self, path: &Path) -> Result<()> {
-        write_svg(self, path)
-    }
-
-    /// Writes the picture as PNG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_png(&self, path: &Path) -> Result<()> {
-        write_png(self, path)
-    }
-
-    fn caption_lines(&self, fonts: &Fonts) -> Vec<String> {
-        let width = f64::from(WIDTH) - 2.0 * MARGIN;
-        let wrapped = self.caption.iter();
-        wrapped
-            .flat_map(|text| font::wrap(text, &fonts.caption, width))
-            .collect()
-    }
-
     fn row_height(&self) -> f64 {
         LINE * self.lines.len() as f64 + GAP
     }
@@ -153,19 +126,14 @@ impl DotPlot {
 
 impl Picture for DotPlot {
     fn size(&self) -> (u32, u32) {
-        let captions = self.caption_lines(&Fonts::new()).len() as f64;
+        let caption = text::height(&self.caption, &Fonts::new());
         let (_, bottom) = self.heights();
-        (
-            WIDTH,
-            (bottom + TICKS + CAPTION_LINE * captions + 24.0) as u32,
-        )
+        (WIDTH, (bottom + TICKS + caption + 24.0) as u32)
     }
 
     fn render<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
         let fonts = Fonts::new();
-        let top_left = Pos::new(HPos::Left, VPos::Top);
-        canvas.text(&self.title, &fonts.title, (MARGIN, 26.0), top_left)?;
-        canvas.text(&self.subtitle, &fonts.subtitle, (MARGIN, 72.0), top_left)?;
+        text::heading(canvas, &fonts, &self.title, &self.subtitle)?;
         let middle_left = Pos::new(HPos::Left, VPos::Center);
         for (index, line) in self.lines.iter().enumerate() {
             let y = TOP + LINE * (index as f64 + 0.5);
@@ -195,12 +163,7 @@ impl Picture for DotPlot {
         for (panel, area) in self.panels.iter().zip(areas) {
             panel.render(canvas, &fonts, area, self)?;
         }
-        let mut y = bottom + TICKS;
-        for line in self.caption_lines(&fonts) {
-            canvas.text(&line, &fonts.caption, (MARGIN, y), top_left)?;
-            y += CAPTION_LINE;
-        }
-        Ok(())
+        text::caption(canvas, &fonts, &self.caption, bottom + TICKS)
     }
 }
 

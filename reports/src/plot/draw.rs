@@ -1,7 +1,5 @@
 //! From a [`ParetoPlot`] to SVG and PNG, by one layout.
 
-use std::path::Path;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
@@ -16,13 +14,13 @@ use super::{
     font,
     labels::{self, Request},
     layout::{
-        CAP, CAPTION_LINE, Fonts, GRID, HEART_RADIUS, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS,
-        SOFT_INK, dashes, encoders, line_of, obstacles, style_of, sweeps,
+        CAP, Fonts, GRID, HEART_RADIUS, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS, SOFT_INK,
+        dashes, encoders, line_of, obstacles, style_of, sweeps,
     },
-    picture::{Picture, write_png, write_svg},
+    picture::Picture,
     scale::{rounded, time_label},
+    text,
 };
-use crate::error::Result;
 
 /// Width of a picture in pixels.
 pub const WIDTH: u32 = 1600;
@@ -30,22 +28,6 @@ pub const WIDTH: u32 = 1600;
 pub const HEIGHT: u32 = 1000;
 
 const FRONT: RGBColor = RGBColor(60, 60, 60);
-
-/// Writes the picture as SVG.
-///
-/// # Errors
-/// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-pub fn draw_svg(plot: &ParetoPlot, path: &Path) -> Result<()> {
-    write_svg(plot, path)
-}
-
-/// Writes the picture as PNG.
-///
-/// # Errors
-/// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-pub fn draw_png(plot: &ParetoPlot, path: &Path) -> Result<()> {
-    write_png(plot, path)
-}
 
 impl Picture for ParetoPlot {
     fn size(&self) -> (u32, u32) {
@@ -56,7 +38,8 @@ impl Picture for ParetoPlot {
         let fonts = Fonts::new();
         let layout = Layout::new(self, &fonts);
         axes(self, canvas, &fonts, &layout)?;
-        texts(self, canvas, &fonts, &layout)?;
+        text::heading(canvas, &fonts, &self.title, &self.subtitle)?;
+        text::caption(canvas, &fonts, &self.caption, layout.plot.bottom + 92.0)?;
         legend(self, canvas, &fonts, &layout)?;
         lines(self, canvas, &layout)?;
         references(self, canvas, &layout)?;
@@ -108,23 +91,6 @@ fn axes<B: DrawingBackend>(
         &fonts.axis,
         (34.0, (area.top + area.bottom) / 2.0),
     )
-}
-
-fn texts<B: DrawingBackend>(
-    plot: &ParetoPlot,
-    canvas: &Canvas<'_, B>,
-    fonts: &Fonts,
-    layout: &Layout,
-) -> Drawn<B> {
-    let left = Pos::new(HPos::Left, VPos::Top);
-    canvas.text(&plot.title, &fonts.title, (45.0, 26.0), left)?;
-    canvas.text(&plot.subtitle, &fonts.subtitle, (45.0, 72.0), left)?;
-    let mut y = layout.plot.bottom + 92.0;
-    for line in &layout.caption {
-        canvas.text(line, &fonts.caption, (45.0, y), left)?;
-        y += CAPTION_LINE;
-    }
-    Ok(())
 }
 
 fn solid(color: RGBColor) -> Paint {

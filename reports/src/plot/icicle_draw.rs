@@ -1,7 +1,5 @@
 //! From an [`Icicle`] to SVG and PNG.
 
-use std::path::Path;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
@@ -16,10 +14,9 @@ use super::{
     font,
     icicle::{MARGIN, label},
     layout::{CAPTION_LINE, INK, SOFT_INK},
-    picture::{Picture, write_png, write_svg},
+    picture::Picture,
     scale::{Scale, time_label},
 };
-use crate::error::Result;
 
 /// Colours from nothing to all of what was possible: vermilion, a pale yellow, blue. Both ends are of
 /// the palette of Okabe and Ito (2008), and the middle is the lightest, so that the order is seen with
@@ -33,24 +30,6 @@ const SHADES: [(f64, RGBColor); 3] = [
 const UNKNOWN: RGBColor = RGBColor(214, 214, 214);
 /// Blocks narrower than this have no gap to their neighbour, which would be all that is seen of them.
 const GAP_FROM: f64 = 4.0;
-
-impl Icicle {
-    /// Writes the picture as SVG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_svg(&self, path: &Path) -> Result<()> {
-        write_svg(self, path)
-    }
-
-    /// Writes the picture as PNG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_png(&self, path: &Path) -> Result<()> {
-        write_png(self, path)
-    }
-}
 
 impl Picture for Icicle {
     fn size(&self) -> (u32, u32) {

@@ -8,6 +8,7 @@ use super::{
     font,
     labels::{Obstacles, Rect},
     scale::Scale,
+    text,
 };
 
 /// The palette of Okabe and Ito (2008), told apart with any colour vision, with a shape each.
@@ -59,12 +60,11 @@ impl Fonts {
     }
 }
 
-/// Where things are: scales, plot area and the wrapped caption.
+/// Where things are: scales and plot area.
 pub(super) struct Layout {
     pub plot: Rect,
     pub x: Scale,
     pub y: Scale,
-    pub caption: Vec<String>,
 }
 
 pub(super) const CAPTION_LINE: f64 = 23.0;
@@ -72,10 +72,7 @@ pub(super) const CAPTION_LINE: f64 = 23.0;
 impl Layout {
     pub fn new(plot: &ParetoPlot, fonts: &Fonts) -> Self {
         let (width, height) = (f64::from(WIDTH), f64::from(HEIGHT));
-        let caption: Vec<String> = (plot.caption.iter())
-            .flat_map(|text| font::wrap(text, &fonts.caption, width - 90.0))
-            .collect();
-        let below = 112.0 + CAPTION_LINE * caption.len() as f64;
+        let below = 112.0 + text::height(&plot.caption, fonts);
         let area = Rect {
             left: 120.0,
             top: 158.0,
@@ -101,7 +98,6 @@ impl Layout {
             x: Scale::log(times, (area.left, area.right)),
             y: Scale::linear(accuracies, (area.bottom, area.top)),
             plot: area,
-            caption,
         }
     }
 

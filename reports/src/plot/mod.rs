@@ -22,12 +22,14 @@ mod roofline;
 mod scale;
 mod series;
 pub mod styles;
+mod text;
 mod words;
 
 pub use bars::{Bar, BarPlot};
 pub use data::{ParetoPlot, PlotPoint, Reference, ReferencePoint};
 pub use dots::{Dot, DotPanel, DotPlot, DotUnit};
-pub use draw::{HEIGHT, WIDTH, draw_png, draw_svg};
+pub use draw::{HEIGHT, WIDTH};
 pub use icicle::{Block, Icicle};
+pub use picture::Draw;
 pub use roofline::{Roofline, RooflinePoint};
 pub use series::{Panel, SeriesMark, SeriesPlot};

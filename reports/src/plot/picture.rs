@@ -23,37 +23,52 @@ pub(super) trait Picture {
     fn render<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B>;
 }
 
-/// Writes a picture as SVG.
-pub(super) fn write_svg(picture: &impl Picture, path: &Path) -> Result<()> {
-    let area = SVGBackend::new(path, picture.size()).into_drawing_area();
-    let canvas = Canvas {
-        area: &area,
-        scale: 1.0,
-        text_drop: 0.03,
-    };
-    draw(picture, &canvas).map_err(|error| failed(path, &error))
+/// Pictures as files.
+pub trait Draw {
+    /// Writes the picture as SVG.
+    ///
+    /// # Errors
+    /// [`Error::Plot`] with the system's or the drawing library's reason.
+    fn draw_svg(&self, path: &Path) -> Result<()>;
+
+    /// Writes the picture as PNG.
+    ///
+    /// # Errors
+    /// [`Error::Plot`] with the system's or the drawing library's reason.
+    fn draw_png(&self, path: &Path) -> Result<()>;
 }
 
-/// Writes a picture as PNG.
-pub(super) fn write_png(picture: &impl Picture, path: &Path) -> Result<()> {
-    let size = picture.size();
-    let (width, height) = (size.0 as usize, size.1 as usize);
-    let large = (size.0 * SUPERSAMPLING as u32, size.1 * SUPERSAMPLING as u32);
-    let mut pixels = vec![0_u8; 3 * width * height * SUPERSAMPLING * SUPERSAMPLING];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
+impl<P: Picture> Draw for P {
+    fn draw_svg(&self, path: &Path) -> Result<()> {
+        let area = SVGBackend::new(path, self.size()).into_drawing_area();
         let canvas = Canvas {
             area: &area,
-            scale: SUPERSAMPLING as f64,
-            text_drop: 0.15,
+            scale: 1.0,
+            text_drop: 0.03,
         };
-        draw(picture, &canvas).map_err(|error| failed(path, &error))?;
+        draw(self, &canvas).map_err(|error| failed(path, &error))
     }
-    let small = average_down(&pixels, width, height);
-    let mut file = BitMapBackend::new(path, size);
-    (file.blit_bitmap((0, 0), size, &small))
-        .and_then(|()| file.present())
-        .map_err(|error| failed(path, &error))
+
+    fn draw_png(&self, path: &Path) -> Result<()> {
+        let size = self.size();
+        let (width, height) = (size.0 as usize, size.1 as usize);
+        let large = (size.0 * SUPERSAMPLING as u32, size.1 * SUPERSAMPLING as u32);
+        let mut pixels = vec![0_u8; 3 * width * height * SUPERSAMPLING * SUPERSAMPLING];
+        {
+            let area = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
+            let canvas = Canvas {
+                area: &area,
+                scale: SUPERSAMPLING as f64,
+                text_drop: 0.15,
+            };
+            draw(self, &canvas).map_err(|error| failed(path, &error))?;
+        }
+        let small = average_down(&pixels, width, height);
+        let mut file = BitMapBackend::new(path, size);
+        (file.blit_bitmap((0, 0), size, &small))
+            .and_then(|()| file.present())
+            .map_err(|error| failed(path, &error))
+    }
 }
 
 fn draw<B: DrawingBackend>(picture: &impl Picture, canvas: &Canvas<'_, B>) -> Drawn<B> {

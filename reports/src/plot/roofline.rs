@@ -1,7 +1,5 @@
 //! Stages under the roof of a machine: FLOP/s against FLOPs per byte, both logarithmic.
 
-use std::path::Path;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
@@ -15,11 +13,12 @@ use super::{
     canvas::{Canvas, Drawn, Paint, faint},
     font,
     labels::{self, Obstacles, Rect, Request},
-    layout::{CAPTION_LINE, Fonts, GRID, INK, MARK_RADIUS, SOFT_INK, STYLES, dashes},
-    picture::{Picture, write_png, write_svg},
+    layout::{Fonts, GRID, INK, MARK_RADIUS, SOFT_INK, STYLES, dashes},
+    picture::Picture,
     scale::{Scale, rounded},
+    text,
 };
-use crate::{breakdown::Roof, error::Result};
+use crate::breakdown::Roof;
 
 /// A roofline picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,24 +50,6 @@ pub struct RooflinePoint {
     pub flops: f64,
 }
 
-impl Roofline {
-    /// Writes the picture as SVG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_svg(&self, path: &Path) -> Result<()> {
-        write_svg(self, path)
-    }
-
-    /// Writes the picture as PNG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_png(&self, path: &Path) -> Result<()> {
-        write_png(self, path)
-    }
-}
-
 impl Picture for Roofline {
     fn size(&self) -> (u32, u32) {
         (WIDTH, HEIGHT)
@@ -77,23 +58,14 @@ impl Picture for Roofline {
     fn render<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
         let fonts = Fonts::new();
         let (width, height) = (f64::from(WIDTH), f64::from(HEIGHT));
-        let above = Pos::new(HPos::Left, VPos::Top);
-        canvas.text(&self.title, &fonts.title, (45.0, 26.0), above)?;
-        canvas.text(&self.subtitle, &fonts.subtitle, (45.0, 72.0), above)?;
-        let caption: Vec<String> = (self.caption.iter())
-            .flat_map(|text| font::wrap(text, &fonts.caption, width - 90.0))
-            .collect();
+        text::heading(canvas, &fonts, &self.title, &self.subtitle)?;
         let area = Rect {
             left: 140.0,
             top: 158.0,
             right: width - 45.0,
-            bottom: height - 112.0 - CAPTION_LINE * caption.len() as f64,
+            bottom: height - 112.0 - text::height(&self.caption, &fonts),
         };
-        let mut y = area.bottom + 92.0;
-        for line in &caption {
-            canvas.text(line, &fonts.caption, (45.0, y), above)?;
-            y += CAPTION_LINE;
-        }
+        text::caption(canvas, &fonts, &self.caption, area.bottom + 92.0)?;
         let ridges = self
             .roofs
             .iter()

@@ -1,7 +1,5 @@
 //! Values over a sequence of runs, one panel under another, with marks where they changed.
 
-use std::path::Path;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
@@ -13,13 +11,12 @@ use plotters::{
 use super::{
     WIDTH,
     canvas::{Canvas, Drawn, Paint, Shape, faint},
-    font,
     labels::Rect,
-    layout::{CAPTION_LINE, Fonts, GRID, INK, STYLES, dashes},
-    picture::{Picture, write_png, write_svg},
+    layout::{Fonts, GRID, INK, STYLES, dashes},
+    picture::Picture,
     scale::{Scale, rounded},
+    text,
 };
-use crate::error::Result;
 
 const TOP: f64 = 130.0;
 const PANEL: f64 = 190.0;
@@ -71,45 +68,16 @@ pub struct SeriesMark {
     pub worse: bool,
 }
 
-impl SeriesPlot {
-    /// Writes the picture as SVG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_svg(&self, path: &Path) -> Result<()> {
-        write_svg(self, path)
-    }
-
-    /// Writes the picture as PNG.
-    ///
-    /// # Errors
-    /// [`Error::Plot`](crate::Error::Plot) with the system's or the drawing library's reason.
-    pub fn draw_png(&self, path: &Path) -> Result<()> {
-        write_png(self, path)
-    }
-
-    fn caption_lines(&self, fonts: &Fonts) -> Vec<String> {
-        let width = f64::from(WIDTH) - 90.0;
-        let wrapped = self.caption.iter();
-        wrapped
-            .flat_map(|text| font::wrap(text, &fonts.caption, width))
-            .collect()
-    }
-}
-
 impl Picture for SeriesPlot {
     fn size(&self) -> (u32, u32) {
-        let captions = self.caption_lines(&Fonts::new()).len() as f64;
-        let height =
-            TOP + (PANEL + GAP) * self.panels.len() as f64 + BELOW + CAPTION_LINE * captions;
+        let caption = text::height(&self.caption, &Fonts::new());
+        let height = TOP + (PANEL + GAP) * self.panels.len() as f64 + BELOW + caption;
         (WIDTH, height as u32)
     }
 
     fn render<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
         let fonts = Fonts::new();
-        let left = Pos::new(HPos::Left, VPos::Top);
-        canvas.text(&self.title, &fonts.title, (45.0, 26.0), left)?;
-        canvas.text(&self.subtitle, &fonts.subtitle, (45.0, 72.0), left)?;
+        text::heading(canvas, &fonts, &self.title, &self.subtitle)?;
         let mut top = TOP + GAP / 2.0;
         for panel in &self.panels {
             let area = Rect {
@@ -129,12 +97,7 @@ impl Picture for SeriesPlot {
         for (run, label) in self.labels.iter().enumerate().step_by(step) {
             canvas.text(label, &fonts.reference, (x(run as f64), foot), centre)?;
         }
-        let mut y = foot + 50.0;
-        for line in self.caption_lines(&fonts) {
-            canvas.text(&line, &fonts.caption, (45.0, y), left)?;
-            y += CAPTION_LINE;
-        }
-        Ok(())
+        text::caption(canvas, &fonts, &self.caption, foot + 50.0)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vlmbench_backends::backend::EngineFacts;
+use vlmbench_reports::plot::Draw;
 
 use super::Format;
 use super::latency::EngineArgs;

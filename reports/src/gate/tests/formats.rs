@@ -110,7 +110,7 @@ fn junit_says_why_and_keeps_names() {
     insta::assert_snapshot!(failure.text, @r"
     base 20.0 ms, candidate 22.0 ms: +10.0 %
     99 % interval +9.0 … +11.0 %
-    irrelevant below 1 %, tolerated up to 5 %
+    irrelevant below 1 %, tolerated up to 3 %
     p of being worse 2e-5, adjusted 8e-5 (12 launches)
     encode FLOPs: base 29.6 G, candidate 32.1 G
     flag: launch 7 of the base waited 12 % of its time
