@@ -194,7 +194,7 @@ fn front(
     axis: &str,
     grouping: &str,
 ) -> BTreeMap<String, Vec<usize>> {
-    let mut groups: BTreeMap<String, Vec<(usize, (f64, f64))>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Members> = BTreeMap::new();
     for (index, point) in points.iter().enumerate() {
         let (Some(x), Some(y)) = (point.x.get(axis), point.y.get(source)) else {
             continue;
@@ -204,19 +204,25 @@ fn front(
             true => format!("{group} (published)"),
             false => group,
         };
-        groups.entry(group).or_default().push((index, (x.v, y.v)));
+        let members = groups.entry(group).or_default();
+        members.positions.push(index);
+        members.places.push((x.v, y.v));
     }
-    let front = |members: Vec<(usize, (f64, f64))>| {
-        let places: Vec<(f64, f64)> = members.iter().map(|(_, place)| *place).collect();
-        pareto::front(&places)
-            .into_iter()
-            .map(|i| members[i].0)
-            .collect()
+    let front = |members: Members| {
+        let front = pareto::front(&members.places).into_iter();
+        front.map(|i| members.positions[i]).collect()
     };
     groups
         .into_iter()
         .map(|(group, members)| (group, front(members)))
         .collect()
+}
+
+/// Points of a group: their positions among all, and where they stand.
+#[derive(Default)]
+struct Members {
+    positions: Vec<usize>,
+    places: Vec<(f64, f64)>,
 }
 
 fn measured(report: &Report, sources: &[AccuracySource<'_>]) -> Vec<Point> {
