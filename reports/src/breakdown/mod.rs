@@ -152,7 +152,7 @@ pub fn columns() -> Vec<Column> {
     ]
 }
 
-/// Figures of a stage as [`table`] shows them, of a request of `total` milliseconds.
+/// Figures of a stage as [`table()`] shows them, of a request of `total` milliseconds.
 pub fn cells(stage: &Stage, total: f64) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
