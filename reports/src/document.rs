@@ -123,9 +123,7 @@ pub fn write_tables(sections: &[Section], folder: &Path) -> Result<()> {
             let path = folder.join(format!("{name}.tex"));
             let text = table.to_latex(&section.title, &name);
             fs::write(&path, text).map_err(io("write", &path))?;
-            let mut frame = table.frame()?;
-            frame::write_csv(&frame, &folder.join(format!("{name}.csv")))?;
-            frame::write_parquet(&mut frame, &folder.join(format!("{name}.parquet")))?;
+            frame::write(table.frame()?, folder, &name)?;
         }
     }
     Ok(())

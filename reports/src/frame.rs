@@ -236,6 +236,15 @@ pub fn write_parquet(frame: &mut DataFrame, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes a frame as `NAME.csv` and `NAME.parquet` into a folder.
+///
+/// # Errors
+/// [`crate::Error::Io`], [`crate::Error::Frame`].
+pub fn write(mut frame: DataFrame, folder: &Path, name: &str) -> Result<()> {
+    write_csv(&frame, &folder.join(format!("{name}.csv")))?;
+    write_parquet(&mut frame, &folder.join(format!("{name}.parquet")))
+}
+
 /// A frame as the bytes of a Parquet file.
 ///
 /// # Errors

@@ -208,6 +208,25 @@ impl Report {
         }
     }
 
+    /// An accuracy in per cent with its interval if it was measured, or with its row if it was published.
+    pub fn percent<'a>(
+        &self,
+        summary: &CaseSummary,
+        source: AccuracySource<'a>,
+    ) -> Option<(f64, Option<Interval>, Option<Match<'a>>)> {
+        match source {
+            AccuracySource::Published(series) => {
+                let found = self.published_accuracy(summary, series)?;
+                Some((found.value, None, Some(found)))
+            }
+            AccuracySource::Measured { .. } | AccuracySource::Mean => {
+                let (mean, interval) = self.measured(summary, source)?;
+                let percent = |interval: Interval| interval.map(|share| 100.0 * share);
+                Some((100.0 * mean, interval.map(percent), None))
+            }
+        }
+    }
+
     /// What the same model scored under the same conditions with the images withheld, in 0..=1.
     pub fn blind(&self, timed: &CaseSummary, source: AccuracySource<'_>) -> Option<f64> {
         let labels = &timed.facts.as_ref()?.labels;
@@ -288,7 +307,8 @@ impl Report {
     /// Those of [`Report::write`].
     pub fn write_with(&self, out_dir: &Path, first: Vec<Section>) -> Result<ReportFiles> {
         fs::create_dir_all(out_dir).map_err(io("create", out_dir))?;
-        let pictures = self.draw(out_dir)?;
+        let hardware = Hardware::of(self);
+        let pictures = self.draw(hardware.as_ref(), out_dir)?;
         let mut gallery = None;
         if let Some(text) = gallery::render(self, out_dir) {
             let path = out_dir.join("gallery.md");
@@ -304,13 +324,11 @@ impl Report {
             csv: out_dir.join("summary.csv"),
             parquet: out_dir.join("summary.parquet"),
         };
-        let mut summary = frame::summary(self)?;
-        frame::write_csv(&summary, &files.csv)?;
-        frame::write_parquet(&mut summary, &files.parquet)?;
+        frame::write(frame::summary(self)?, out_dir, "summary")?;
         let mut sections = first;
         sections.extend(document::sections(self, &files.pictures));
         document::write_tables(&sections, &files.tables)?;
-        self.write_rows(&files.tables)?;
+        self.write_rows(hardware.as_ref(), &files.tables)?;
         let text = markdown::render(&sections, &files.page, files.gallery.as_deref());
         fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
         let html = page::render(self, &sections)?;
@@ -319,61 +337,43 @@ impl Report {
     }
 
     /// What was measured, row by row, beside the tables made of it.
-    fn write_rows(&self, folder: &Path) -> Result<()> {
+    fn write_rows(&self, hardware: Option<&Hardware<'_>>, folder: &Path) -> Result<()> {
         let mut frames = vec![
             ("repetitions", frame::repetitions(self)?),
             ("samples", frame::samples(self)?),
         ];
-        if let Some(hardware) = Hardware::of(self) {
+        if let Some(hardware) = hardware {
             frames.push(("hardware", hardware.frame()?));
         }
+        frames.retain(|(_, frame)| frame.height() > 0);
         for (name, frame) in frames {
-            if frame.height() > 0 {
-                let mut frame = frame;
-                frame::write_csv(&frame, &folder.join(format!("{name}.csv")))?;
-                frame::write_parquet(&mut frame, &folder.join(format!("{name}.parquet")))?;
-            }
+            frame::write(frame, folder, name)?;
         }
         Ok(())
     }
 
-    fn draw(&self, out_dir: &Path) -> Result<Vec<Picture>> {
+    fn draw(&self, hardware: Option<&Hardware<'_>>, out_dir: &Path) -> Result<Vec<Picture>> {
         let mut pictures: Vec<Picture> = Vec::new();
-        let mut add = |stem: &str, title: &str, subject| {
-            let picture = Picture {
-                title: title.to_owned(),
-                subject,
-                svg: out_dir.join(format!("{stem}.svg")),
-                png: out_dir.join(format!("{stem}.png")),
-            };
-            pictures.push(picture.clone());
-            picture
-        };
-        let mut stem = "pareto".to_owned();
         for source in self.accuracy_sources() {
             let plot = ParetoPlot::new(self, source);
             if plot.points.is_empty() {
                 continue;
             }
             // The first picture has a fixed name, so that other pages can link to it.
-            if stem != "pareto" {
-                stem = format!("pareto-{}", file_stem(source));
-            }
-            let picture = add(&stem, &plot.y_title, Subject::Front);
-            plot.draw_svg(&picture.svg)?;
-            plot.draw_png(&picture.png)?;
-            stem.clear();
+            let stem = match pictures.is_empty() {
+                true => "pareto".to_owned(),
+                false => format!("pareto-{}", file_stem(source)),
+            };
+            pictures.push(drawn(&plot, &plot.y_title, Subject::Front, out_dir, &stem)?);
         }
         if let Some(plot) = breakdown::bars(self) {
-            let picture = add("stages", &plot.title, Subject::Stages);
-            plot.draw_svg(&picture.svg)?;
-            plot.draw_png(&picture.png)?;
+            let subject = Subject::Stages;
+            pictures.push(drawn(&plot, &plot.title, subject, out_dir, "stages")?);
         }
-        let hardware = Hardware::of(self).filter(|hardware| !hardware.recipes.is_empty());
-        if let Some(plot) = hardware.map(|hardware| hardware.picture()) {
-            let picture = add("hardware", &plot.title, Subject::Hardware);
-            plot.draw_svg(&picture.svg)?;
-            plot.draw_png(&picture.png)?;
+        if let Some(hardware) = hardware.filter(|hardware| !hardware.recipes.is_empty()) {
+            let plot = hardware.picture();
+            let subject = Subject::Hardware;
+            pictures.push(drawn(&plot, &plot.title, subject, out_dir, "hardware")?);
         }
         let roofs = breakdown::rooflines(self);
         for (index, plot) in roofs.iter().enumerate() {
@@ -381,12 +381,29 @@ impl Report {
                 1 => "roofline".to_owned(),
                 _ => format!("roofline-{}", index + 1),
             };
-            let picture = add(&stem, &plot.title, Subject::Stages);
-            plot.draw_svg(&picture.svg)?;
-            plot.draw_png(&picture.png)?;
+            pictures.push(drawn(plot, &plot.title, Subject::Stages, out_dir, &stem)?);
         }
         Ok(pictures)
     }
+}
+
+/// Draws a picture in both formats.
+fn drawn(
+    plot: &impl Draw,
+    title: &str,
+    subject: Subject,
+    folder: &Path,
+    stem: &str,
+) -> Result<Picture> {
+    let picture = Picture {
+        title: title.to_owned(),
+        subject,
+        svg: folder.join(format!("{stem}.svg")),
+        png: folder.join(format!("{stem}.png")),
+    };
+    plot.draw_svg(&picture.svg)?;
+    plot.draw_png(&picture.png)?;
+    Ok(picture)
 }
 
 fn file_stem(source: AccuracySource<'_>) -> String {

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     record::{
-        Answer, CaseEnd, CaseFacts, Extraction, FinishReason, LatencySample, Run, SampleOutcome,
-        StageTimes,
+        Answer, CaseEnd, CaseFacts, CaseOutcome, Extraction, FinishReason, LatencySample, Run,
+        SampleOutcome, StageTimes,
     },
     stats::{Estimate, ExactSum, Interval, mean_interval, quantile},
 };
@@ -126,6 +126,11 @@ impl CaseSummary {
         let counted = ["encode", "project", "prefill"].map(|stage| stages.get(stage));
         let total: u64 = counted.iter().flatten().map(|cost| cost.flops).sum();
         (total > 0).then_some(total)
+    }
+
+    /// Whether it came to its end without an error.
+    pub fn ended_well(&self) -> bool {
+        matches!(&self.end, Some(end) if end.outcome == CaseOutcome::Ok)
     }
 
     /// Peak resident memory in bytes.

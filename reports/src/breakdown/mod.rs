@@ -9,7 +9,7 @@ use crate::{
     report::Report,
     stats::Estimate,
     summary::{CaseSummary, Figure, replicates},
-    table::{self, Align, Column, Table, column, milliseconds},
+    table::{self, Align, Column, Table, column, milliseconds, or_dash},
 };
 
 /// Stages of a request, in its order. The decode step is the first, which makes the second token.
@@ -154,7 +154,6 @@ pub fn columns() -> Vec<Column> {
 
 /// Figures of a stage as [`table()`] shows them, of a request of `total` milliseconds.
 pub fn cells(stage: &Stage, total: f64) -> Vec<String> {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let giga = |value: f64| match value / 1e9 {
         value if value < 10.0 => format!("{value:.2}"),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::measured::{ended_well, sighted};
+use super::measured::sighted;
 use crate::{
     record::{Labels, Manifest, Run},
     report::Report,
@@ -32,7 +32,7 @@ pub fn lm_eval(report: &Report) -> Vec<LmEvalFile> {
     let mut files = Vec::new();
     for (index, run) in report.runs.iter().enumerate() {
         let mut models: BTreeMap<String, Vec<(&CaseSummary, &Labels, &Accuracy)>> = BTreeMap::new();
-        for summary in (report.summaries.iter()).filter(|s| s.run == index && ended_well(s)) {
+        for summary in (report.summaries.iter()).filter(|s| s.run == index && s.ended_well()) {
             let labels = summary.facts.as_ref().map(|facts| &facts.labels);
             if let (Some(labels), Some(accuracy)) = (labels, sighted(summary)) {
                 let conditions = conditions(labels);

@@ -2,7 +2,6 @@
 
 use super::Comparison;
 use crate::{
-    record::CaseOutcome,
     report::Report,
     stats::{Estimate, Interval},
     summary::{Accuracy, CaseSummary},
@@ -38,7 +37,7 @@ pub(super) struct Measured {
 /// number is of half a case. Never a score of seeded weights, nor one with the images withheld.
 pub(super) fn of_report(report: &Report) -> Vec<Measured> {
     let mut all = Vec::new();
-    for summary in report.summaries.iter().filter(|s| ended_well(s)) {
+    for summary in report.summaries.iter().filter(|s| s.ended_well()) {
         let case = table::case_name(report, summary);
         for (figure, estimate) in &summary.latency {
             let Estimate {
@@ -94,11 +93,6 @@ pub(super) fn of_candidate(comparison: &Comparison) -> Vec<Measured> {
         of: format!("{} samples of both sides", s.samples),
     });
     finite(latencies.chain(scores).collect())
-}
-
-/// Whether the case ran to its end.
-pub(super) fn ended_well(summary: &CaseSummary) -> bool {
-    matches!(&summary.end, Some(end) if end.outcome == CaseOutcome::Ok)
 }
 
 /// The accuracy, unless the images were withheld: that is a baseline of guessing.

@@ -30,7 +30,7 @@ pub use tables::Section;
 
 use crate::{
     history::fingerprint,
-    record::{CaseFacts, CaseOutcome, Peak, Run, Workload},
+    record::{CaseFacts, Peak, Run, Workload},
     report::Report,
     summary::CaseSummary,
 };
@@ -94,7 +94,7 @@ impl<'a> Hardware<'a> {
     /// engine, device and number of threads.
     pub fn of(report: &'a Report) -> Option<Self> {
         let cases: Vec<(&CaseSummary, &CaseFacts)> = (report.summaries.iter())
-            .filter(|summary| ended_well(summary))
+            .filter(|summary| summary.ended_well())
             .filter_map(|summary| Some((summary, summary.facts.as_ref()?)))
             .filter(|(_, facts)| facts.workload != Workload::Quality)
             .collect();
@@ -157,10 +157,6 @@ impl<'a> Hardware<'a> {
         let cpu = run.manifest.machine.cpu_model.as_deref();
         cpu.unwrap_or("CPU unknown")
     }
-}
-
-fn ended_well(summary: &CaseSummary) -> bool {
-    matches!(&summary.end, Some(end) if end.outcome == CaseOutcome::Ok)
 }
 
 /// The column of a case, without its label; its machine is added to those known.

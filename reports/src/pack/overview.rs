@@ -2,10 +2,10 @@
 
 use super::{
     Findings,
-    tables::{left, or_dash, right},
+    tables::{left, right},
     verdict::Verdict,
 };
-use crate::table::Table;
+use crate::table::{Table, or_dash};
 
 /// A figure of a table, the accuracies of one, or the headline claims.
 struct Line<'a> {

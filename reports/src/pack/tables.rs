@@ -1,7 +1,7 @@
 //! The findings as text tables, table by table, and all of them for the terminal.
 
 use super::{Block, Findings, Held, overview, verdict::Verdict};
-use crate::table::{Align, Column, Table, column, milliseconds};
+use crate::table::{Align, Column, Table, column, milliseconds, or_dash};
 
 pub(super) fn left(title: &str, rank: u8) -> Column {
     column(title, Align::Left, rank)
@@ -17,10 +17,6 @@ fn times(ratio: Option<f64>) -> String {
 
 fn span(range: Option<(f64, f64)>) -> String {
     or_dash(range.map(|(low, high)| format!("{low:.2} – {high:.2}")))
-}
-
-pub(super) fn or_dash(text: Option<String>) -> String {
-    text.unwrap_or_else(|| "–".to_owned())
 }
 
 /// The verdict without a reason, which would widen its column; a question mark says that the range allows

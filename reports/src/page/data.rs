@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     pareto,
     plot::{naming::Naming, styles},
-    published::{Point as PublishedPoint, Series, fold},
+    published::{Match, Point as PublishedPoint, Series, fold},
     record::CaseFacts,
     report::{AccuracySource, Report},
     stats::{Estimate, Interval},
@@ -340,25 +340,16 @@ fn with_interval(v: f64, interval: Option<Interval>) -> Value {
 }
 
 fn accuracy(report: &Report, summary: &CaseSummary, source: AccuracySource<'_>) -> Option<Value> {
-    match source {
-        AccuracySource::Published(series) => {
-            let found = report.published_accuracy(summary, series)?;
-            let decoder = found
-                .point
-                .decoder
-                .as_deref()
-                .unwrap_or("a decoder not stated");
-            Some(Value {
-                from: Some(format!("published with {decoder}, {}", found.point.source)),
-                ..plain(found.value)
-            })
-        }
-        AccuracySource::Measured { .. } | AccuracySource::Mean => {
-            let (mean, interval) = report.measured(summary, source)?;
-            let percent = |interval: Interval| interval.map(|share| 100.0 * share);
-            Some(with_interval(100.0 * mean, interval.map(percent)))
-        }
-    }
+    let (percent, interval, published) = report.percent(summary, source)?;
+    let from = |found: Match<'_>| {
+        let decoder = found.point.decoder.as_deref();
+        let decoder = decoder.unwrap_or("a decoder not stated");
+        format!("published with {decoder}, {}", found.point.source)
+    };
+    Some(Value {
+        from: published.map(from),
+        ..with_interval(percent, interval)
+    })
 }
 
 /// Rows of publications that have the accuracy of a source: the series', or of a measured suite that is one of

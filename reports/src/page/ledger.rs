@@ -7,7 +7,7 @@ use crate::{
     record::{CaseFacts, MANIFEST_FILE, RECORDS_FILE, Weights},
     report::Report,
     summary::{CaseSummary, Figure},
-    table::{self, Align, Table, column, milliseconds},
+    table::{self, Align, Table, column, milliseconds, or_dash},
 };
 
 /// All ledgers as a section; `None` without cases.
@@ -79,7 +79,7 @@ fn times(summary: &CaseSummary) -> Table {
             table.push(vec![
                 figure.name().into(),
                 milliseconds(e.median),
-                interval.unwrap_or_else(|| "–".into()),
+                or_dash(interval),
                 milliseconds(e.min),
                 milliseconds(e.max),
                 e.n.to_string(),

@@ -18,7 +18,6 @@ pub use data::{Axis, Choice, Data, Point, Value};
 use crate::{
     document::{Block, Section},
     error::{Error, Result, io},
-    record::CaseOutcome,
     report::{Picture, Report},
 };
 
@@ -134,8 +133,9 @@ fn headlines(report: &Report) -> Vec<String> {
             manifest.tool.name, manifest.tool.version, manifest.started_at
         ));
     }
-    let outcome = |summary: &&crate::summary::CaseSummary| !matches!(&summary.end, Some(end) if end.outcome == CaseOutcome::Ok);
-    let without = report.summaries.iter().filter(outcome).count();
+    let without = (report.summaries.iter())
+        .filter(|summary| !summary.ended_well())
+        .count();
     let failed: usize = report.runs.iter().map(|run| run.failed_samples()).sum();
     lines.push(match (without, failed) {
         (0, 0) => format!(

@@ -151,17 +151,7 @@ fn place<'a>(
     label: String,
     line: String,
 ) -> Option<Placed<'a>> {
-    let (accuracy, accuracy_interval, published) = match source {
-        AccuracySource::Published(series) => {
-            let found = report.published_accuracy(summary, series)?;
-            (found.value, None, Some(found))
-        }
-        AccuracySource::Measured { .. } | AccuracySource::Mean => {
-            let (mean, interval) = report.measured(summary, source)?;
-            let percent = |interval: Interval| interval.map(|share| 100.0 * share);
-            (100.0 * mean, interval.map(percent), None)
-        }
-    };
+    let (accuracy, accuracy_interval, published) = report.percent(summary, source)?;
     let ttft = summary.figure(Figure::TtftPaper)?;
     Some(Placed {
         summary,

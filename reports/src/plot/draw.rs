@@ -93,7 +93,8 @@ fn axes<B: DrawingBackend>(
     )
 }
 
-fn solid(color: RGBColor) -> Paint {
+/// The paint of a mark.
+pub(super) fn solid(color: RGBColor) -> Paint {
     Paint {
         fill: faint(color, 1.0),
         outline: faint(WHITE, 1.0),

@@ -2,15 +2,13 @@
 
 use plotters::{
     prelude::DrawingBackend,
-    style::{
-        WHITE,
-        text_anchor::{HPos, Pos, VPos},
-    },
+    style::text_anchor::{HPos, Pos, VPos},
 };
 
 use super::{
     HEIGHT, WIDTH,
-    canvas::{Canvas, Drawn, Paint, faint},
+    canvas::{Canvas, Drawn, faint},
+    draw::solid,
     font,
     labels::{self, Obstacles, Rect, Request},
     layout::{Fonts, GRID, INK, MARK_RADIUS, SOFT_INK, STYLES, dashes},
@@ -84,12 +82,7 @@ impl Picture for Roofline {
         for point in &self.points {
             let at = place(point);
             let (color, shape) = STYLES[point.kind % STYLES.len()];
-            let paint = Paint {
-                fill: faint(color, 1.0),
-                outline: faint(WHITE, 1.0),
-                outline_width: 1.5,
-            };
-            canvas.mark(shape, at, MARK_RADIUS, paint)?;
+            canvas.mark(shape, at, MARK_RADIUS, solid(color))?;
             let reach = MARK_RADIUS + 2.0;
             obstacles.marks.push(Rect::around(at.0, at.1, reach, reach));
             let size = font::width(&point.label, &fonts.reference) + 4.0;
@@ -124,12 +117,7 @@ impl Roofline {
                 continue;
             }
             let (color, shape) = STYLES[kind % STYLES.len()];
-            let paint = Paint {
-                fill: faint(color, 1.0),
-                outline: faint(WHITE, 1.0),
-                outline_width: 1.5,
-            };
-            canvas.mark(shape, (x, y), MARK_RADIUS, paint)?;
+            canvas.mark(shape, (x, y), MARK_RADIUS, solid(color))?;
             let left = Pos::new(HPos::Left, VPos::Center);
             canvas.text(name, &fonts.label, (x + 18.0, y), left)?;
             x += 18.0 + font::width(name, &fonts.label) + 34.0;

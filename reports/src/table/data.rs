@@ -15,17 +15,13 @@ impl Table {
     /// # Errors
     /// [`crate::Error::Frame`].
     pub fn frame(&self) -> Result<DataFrame> {
-        let mut names: Vec<String> = Vec::new();
-        for column in &self.columns {
-            let same = |name: &&String| name.split(" (").next() == Some(&column.title);
-            let earlier = names.iter().filter(same).count();
-            names.push(match earlier {
-                0 => column.title.clone(),
-                n => format!("{} ({})", column.title, n + 1),
-            });
-        }
         let columns = self.columns.iter().enumerate().map(|(index, column)| {
-            let name = names[index].as_str();
+            let title = &column.title;
+            let earlier = self.columns[..index].iter();
+            let name = match earlier.filter(|other| other.title == *title).count() {
+                0 => title.clone(),
+                n => format!("{title} ({})", n + 1),
+            };
             let cells = self.rows.iter().map(|row| row[index].as_str());
             let cells: Vec<Option<&str>> = cells
                 .map(|cell| (!NOTHING.contains(&cell)).then_some(cell))

@@ -238,8 +238,7 @@ pub fn failures(report: &Report) -> Table {
         column("outcome", Align::Left, 0),
     ]);
     for summary in &report.summaries {
-        let fine = matches!(&summary.end, Some(end) if end.outcome == CaseOutcome::Ok);
-        if !fine {
+        if !summary.ended_well() {
             table.push(vec![case_name(report, summary), outcome(summary)]);
         }
     }
