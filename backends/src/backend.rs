@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -239,6 +240,11 @@ pub trait Backend {
     /// What is in use.
     fn facts(&self) -> &EngineFacts;
 
+    /// Bytes that are free on a device with memory of its own.
+    fn free_device_memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Loads the parts that the recipe has.
     fn load(
         &self,
@@ -364,8 +370,16 @@ pub trait LoadedModel: Send {
     /// Copies features to the host, `inputs * tokens * dim` values row by row.
     fn read(&self, features: &Features) -> Result<Vec<f32>>;
 
-    /// Waits until the device has finished everything asked of it.
-    fn synchronize(&self) -> Result<()>;
+    /// Waits until the device has finished everything asked of it. How long the last
+    /// computation took by the device's own clock, if it has one: from its first
+    /// work to its last, without the host's before and after.
+    fn synchronize(&self) -> Result<Option<Duration>>;
+
+    /// Most bytes that were in use on a device with memory of its own since this
+    /// model began to load, what else this process has there included.
+    fn peak_device_memory(&self) -> Option<u64> {
+        None
+    }
 
     /// Tells `observer` of every operation from now on; `None` stops it.
     /// Observed operations are computed one after another, each to its end.

@@ -66,7 +66,9 @@ pub enum Error {
         context: usize,
     },
     /// A stage produced NaN or infinity.
-    #[error("{stage} produced no finite value; try another precision (f16 overflows first)")]
+    #[error(
+        "{stage} produced values that are not finite; try another precision (f16 overflows first)"
+    )]
     NonFinite {
         /// Stage name.
         stage: String,

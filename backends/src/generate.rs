@@ -5,6 +5,8 @@
 //! [`Marks`] does, and the device is synchronised before every mark, so that
 //! the time between two marks is the time of the phase between them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::anyres::Placement;
@@ -59,6 +61,11 @@ impl Phase {
 pub trait Marks {
     /// `phase` has ended now.
     fn mark(&mut self, phase: Phase);
+
+    /// `phase`, whose mark comes next, took the device so long by its own clock.
+    fn device(&mut self, phase: Phase, time: Duration) {
+        let _ = (phase, time);
+    }
 }
 
 /// Marks nothing.
@@ -201,10 +208,18 @@ impl Runner<'_> {
         let mut encoded = Vec::new();
         for batch in inputs.batches() {
             encoded.push(self.model.encode(batch).during(Phase::Encode)?);
-            self.model.synchronize().during(Phase::Encode)?;
+            self.wait(Phase::Encode, marks)?;
             marks.mark(Phase::Encode);
         }
         Ok(encoded)
+    }
+
+    /// Waits for the device at the end of a phase.
+    fn wait(&self, phase: Phase, marks: &mut dyn Marks) -> Result<(), PhaseError> {
+        if let Some(time) = self.model.synchronize().during(phase)? {
+            marks.device(phase, time);
+        }
+        Ok(())
     }
 
     /// Projects the features of an image's inputs and makes them one sequence,
@@ -217,7 +232,7 @@ impl Runner<'_> {
     ) -> Result<Features, PhaseError> {
         let features = (self.model.project(encoded, place)).during(Phase::Project)?;
         if !self.model.facts().projects_in_encode || place.inputs() > 1 {
-            self.model.synchronize().during(Phase::Project)?;
+            self.wait(Phase::Project, marks)?;
             marks.mark(Phase::Project);
         }
         Ok(features)
@@ -268,7 +283,7 @@ impl Runner<'_> {
             .model
             .prefill(&prompt, &images)
             .during(Phase::Prefill)?;
-        self.model.synchronize().during(Phase::Prefill)?;
+        self.wait(Phase::Prefill, marks)?;
         marks.mark(Phase::Prefill);
         self.answer(request, max_new_tokens, &prompt, logits, marks)
     }
@@ -341,7 +356,7 @@ impl Runner<'_> {
                 break Finish::Length;
             }
             logits = self.model.decode(id).during(phase)?;
-            self.model.synchronize().during(phase)?;
+            self.wait(phase, marks)?;
         };
         if !request.ignore_stop {
             text.push_str(&stream.finish().during(Phase::Decode)?);

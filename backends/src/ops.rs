@@ -313,6 +313,12 @@ pub trait Ops {
     /// until another one starts. Empty ends it.
     fn scope(&mut self, scope: &str);
 
+    /// Waits until everything asked for is done, for an interpreter that returns
+    /// before.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Dense convolution, bias and activation.
     fn conv(&mut self, x: &Self::V, p: &Conv) -> Result<Self::V>;
 

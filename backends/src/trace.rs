@@ -165,11 +165,8 @@ pub struct Meter<'a> {
     pub past: Past,
 }
 
-/// An interpreter that reports what another one does. Without an observer it
-/// only hands on.
-///
-/// An engine whose operations return before they are done must wait for them
-/// in its interpreter while it is observed.
+/// An interpreter that reports what another one does, and waits for each
+/// operation to be done. Without an observer it only hands on.
 pub struct Traced<'a, O> {
     inner: O,
     observer: Watch<'a>,
@@ -223,8 +220,9 @@ impl<'a, O: Ops> Traced<'a, O> {
             bytes: cost.bytes(),
         });
         let y = run(&mut self.inner);
+        let waited = self.inner.synchronize();
         observer.leave();
-        y
+        waited.and(y)
     }
 }
 
@@ -238,6 +236,10 @@ impl<O: Ops> Ops for Traced<'_, O> {
     fn scope(&mut self, scope: &str) {
         scope.clone_into(&mut self.scope);
         self.inner.scope(scope);
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.inner.synchronize()
     }
 
     fn stage(&mut self, name: &str) {

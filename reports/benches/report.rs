@@ -98,6 +98,7 @@ fn end(case: &str) -> Record {
         case: case.into(),
         outcome: CaseOutcome::Ok,
         peak_rss_bytes: Some(1 << 30),
+        peak_device_bytes: None,
         ended_at: "2026-12-01T12:00:00Z".into(),
     })
 }

@@ -129,13 +129,21 @@ fn figures(run: &Run, summary: &CaseSummary) -> Vec<(String, String, String)> {
             ),
         ));
     }
-    if let Some(bytes) = summary.peak_rss_bytes() {
-        let text = format!("{} MiB", bytes >> 20);
-        all.push((
-            "peak memory".into(),
-            text,
-            "`peak_rss_bytes` of the case's end".into(),
-        ));
+    for (name, key, bytes) in [
+        ("peak memory", "peak_rss_bytes", summary.peak_rss_bytes()),
+        (
+            "peak memory of the device",
+            "peak_device_bytes",
+            summary.peak_device_bytes(),
+        ),
+    ] {
+        if let Some(bytes) = bytes {
+            all.push((
+                name.into(),
+                format!("{} MiB", bytes >> 20),
+                format!("`{key}` of the case's end"),
+            ));
+        }
     }
     all
 }

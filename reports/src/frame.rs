@@ -126,6 +126,7 @@ pub fn summary(report: &Report) -> Result<DataFrame> {
     });
     columns.whole("flops_to_first_token", CaseSummary::flops_to_first_token);
     columns.whole("peak_rss_bytes", CaseSummary::peak_rss_bytes);
+    columns.whole("peak_device_bytes", CaseSummary::peak_device_bytes);
     columns.whole("repetitions", |r| Some(r.latency.values().next()?.n as u64));
     columns.figures(CaseSummary::figure);
     for (name, pick) in [("p90", 0_usize), ("p95", 1), ("p99", 2)] {

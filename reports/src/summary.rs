@@ -137,6 +137,17 @@ impl CaseSummary {
     pub fn peak_rss_bytes(&self) -> Option<u64> {
         self.end.as_ref()?.peak_rss_bytes
     }
+
+    /// Peak on a device with memory of its own, in bytes.
+    pub fn peak_device_bytes(&self) -> Option<u64> {
+        self.end.as_ref()?.peak_device_bytes
+    }
+
+    /// Peak of the memory that the model is in, in bytes: the device's where it has its
+    /// own, else the process's.
+    pub fn peak_memory_bytes(&self) -> Option<u64> {
+        self.peak_device_bytes().or_else(|| self.peak_rss_bytes())
+    }
 }
 
 /// Accuracy of a quality case.

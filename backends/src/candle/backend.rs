@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use rayon::ThreadPool;
 
+use super::gpu;
 use super::kernels::simd::{self, Level};
 use super::model::CandleModel;
+use super::ops::Place;
 use super::store::Storage;
 use crate::backend::{
     Backend, DeviceEntry, EngineFacts, EngineOptions, LoadOptions, LoadedModel, Precision,
@@ -20,10 +22,13 @@ use crate::weights::{Inventory, WeightSource};
 /// candle's version, from the dependency's manifest.
 const CANDLE_VERSION: &str = "0.11";
 
+/// The device without which there is none.
+const CPU: &str = "cpu";
+
 /// The candle engine on one device with its own worker threads.
 pub struct CandleBackend {
     facts: EngineFacts,
-    device: Device,
+    place: Place,
     dtype: DType,
     pool: Arc<ThreadPool>,
 }
@@ -31,26 +36,15 @@ pub struct CandleBackend {
 impl CandleBackend {
     /// Opens the engine; a device that is not there is an error.
     pub fn open(options: &EngineOptions) -> Result<CandleBackend> {
-        let known = devices();
-        let device = match known.iter().find(|d| d.name == options.device) {
-            Some(DeviceEntry { missing: None, .. }) => Device::Cpu,
-            Some(DeviceEntry {
-                name,
-                missing: Some(why),
-            }) => {
-                return Err(Error::Unavailable {
-                    what: format!("device {name}"),
-                    why: why.clone(),
-                });
-            }
-            None => {
-                let names: Vec<&str> = known.iter().map(|d| d.name.as_str()).collect();
-                return Err(Error::Unavailable {
-                    what: format!("device {}", options.device),
-                    why: format!("the candle engine knows {}", names.join(", ")),
-                });
-            }
-        };
+        let place = place(&options.device)?;
+        if place.gpu().is_some() && options.precision.is_quantised() {
+            return Err(Error::Unavailable {
+                what: format!("precision {} on {}", options.precision, options.device),
+                why:
+                    "blocks are computed on the cpu only; take f32, f16 or bf16, or the device cpu"
+                        .into(),
+            });
+        }
         let best = Level::best();
         let level = options.simd.unwrap_or(best);
         if level > best {
@@ -66,13 +60,16 @@ impl CandleBackend {
             device: options.device.clone(),
             precision: options.precision,
             threads: options.threads,
-            simd: arithmetic(level, options.precision),
+            simd: match &place {
+                Place::Cpu => arithmetic(level, options.precision),
+                Place::Gpu(gpu) => gpu.runtime().about(),
+            },
             library: None,
             onnxruntime: None,
         };
         Ok(CandleBackend {
             facts,
-            device,
+            place,
             dtype: match options.precision {
                 Precision::F32 => DType::F32,
                 Precision::F16 => DType::F16,
@@ -86,6 +83,10 @@ impl CandleBackend {
 impl Backend for CandleBackend {
     fn facts(&self) -> &EngineFacts {
         &self.facts
+    }
+
+    fn free_device_memory(&self) -> Option<u64> {
+        self.place.gpu()?.runtime().free_memory()
     }
 
     fn load(
@@ -115,7 +116,7 @@ impl Backend for CandleBackend {
         let storage = Storage {
             dtype: self.dtype,
             mix: mix.as_ref(),
-            device: &self.device,
+            place: &self.place,
         };
         Ok(Box::new(CandleModel::load(
             recipe,
@@ -125,6 +126,31 @@ impl Backend for CandleBackend {
             &storage,
             Arc::clone(&self.pool),
         )?))
+    }
+}
+
+/// The device of a name.
+fn place(name: &str) -> Result<Place> {
+    let unavailable = |why: String| Error::Unavailable {
+        what: format!("device {name}"),
+        why,
+    };
+    let known = devices();
+    match known.iter().find(|d| d.name == name) {
+        Some(DeviceEntry {
+            missing: Some(why), ..
+        }) => Err(unavailable(why.clone())),
+        Some(_) if name == CPU => Ok(Place::Cpu),
+        Some(_) if let Some(gpu) = gpu::open(name) => {
+            Ok(Place::Gpu(gpu.map_err(|e| unavailable(e.to_string()))?))
+        }
+        _ => {
+            let names: Vec<&str> = known.iter().map(|d| d.name.as_str()).collect();
+            Err(unavailable(format!(
+                "the candle engine knows {}",
+                names.join(", ")
+            )))
+        }
     }
 }
 
@@ -156,18 +182,19 @@ pub(crate) fn thread_pool(threads: usize, level: Level) -> Result<Arc<ThreadPool
 
 /// Devices of this engine and what they lack here.
 pub fn devices() -> Vec<DeviceEntry> {
-    let absent = |name: &str, why: &str| DeviceEntry {
-        name: name.into(),
-        missing: Some(why.into()),
+    let cpu = DeviceEntry {
+        name: CPU.into(),
+        missing: None,
     };
-    vec![
-        DeviceEntry {
-            name: "cpu".into(),
-            missing: None,
-        },
-        absent("cuda:0", "this build has no CUDA support yet"),
-        absent("metal", "this build has no Metal support yet"),
-    ]
+    let metal = DeviceEntry {
+        name: "metal".into(),
+        missing: Some("this build has no Metal support yet".into()),
+    };
+    [cpu]
+        .into_iter()
+        .chain(gpu::devices())
+        .chain([metal])
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! An operation takes one tensor as its argument and captures the others
 //! (weights, residuals, caches). [`CpuOp`] is written once for all precisions;
-//! [`apply`] enters it. A device without a forward of its own is candle's
-//! error naming the operation.
+//! [`apply`] enters it. On a GPU the same operation is a
+//! [`GpuOp`](super::gpu::GpuOp).
 
 use std::ops::Deref;
 
@@ -19,8 +19,8 @@ use super::kernels::norm::{Kind, norm};
 use super::kernels::packed::Packing;
 use super::kernels::pointwise::{add_table, gate, glu, row_mean};
 use super::kernels::pool::average_pool;
-use super::kernels::rotary::RotaryTable;
 use super::kernels::windows::{Window, windowed};
+use super::ops::Angles;
 use super::store::{Form, Matrix};
 use crate::ops::{Act, Heads, Pool};
 
@@ -37,9 +37,9 @@ pub trait CpuOp {
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)>;
 }
 
-/// Applies an operation to a tensor, made contiguous if it is not.
+/// Applies an operation to a contiguous tensor on the CPU.
 pub fn apply<O: CpuOp>(x: &Tensor, op: O) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&Entry(op))
+    x.apply_op1_no_bwd(&Entry(op))
 }
 
 struct Entry<O>(O);
@@ -169,17 +169,18 @@ pub struct LinearOp {
 }
 
 impl LinearOp {
-    fn open(&self) -> Layer<'_, impl Deref<Target = Storage>> {
-        Layer {
+    fn open(&self) -> Result<Layer<'_, impl Deref<Target = Storage>>> {
+        Ok(Layer {
             matrix: &self.weight,
             held: match &self.weight.form {
                 Form::Packed(packed, packing) => Held::Packed(read(packed), *packing),
                 Form::Blocks(matrix) => Held::Blocks(matrix),
+                Form::Dense(_) => bail!("a weight is on the gpu, its layer is not"),
             },
             bias: self.bias.as_ref().map(read),
             residual: self.residual.as_ref().map(read),
             act: self.act,
-        }
+        })
     }
 }
 
@@ -189,7 +190,7 @@ impl CpuOp for LinearOp {
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
         let width = dims[dims.len() - 1];
         let y = self
-            .open()
+            .open()?
             .apply(&Dense { data: x, width }, x.len() / width)?;
         let mut shape = dims.to_vec();
         shape[dims.len() - 1] = self.weight.cols;
@@ -210,7 +211,7 @@ impl CpuOp for MlpOp {
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
         let width = dims[dims.len() - 1];
-        let (first, second) = (self.first.open(), self.second.open());
+        let (first, second) = (self.first.open()?, self.second.open()?);
         first.fits(width)?;
         second.fits(self.first.weight.cols)?;
         let rows = x.len() / width;
@@ -247,13 +248,19 @@ pub struct ConvOp {
     pub padding: usize,
 }
 
+impl ConvOp {
+    /// Outputs along a side.
+    pub fn side(&self, input: usize) -> usize {
+        (input + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}
+
 impl CpuOp for ConvOp {
     const NAME: &'static str = "conv";
 
     fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
         let (b, h, w, c) = (dims[0], dims[1], dims[2], dims[3]);
-        let side = |s: usize| (s + 2 * self.padding - self.kernel) / self.stride + 1;
-        let (oh, ow) = (side(h), side(w));
+        let (oh, ow) = (self.side(h), self.side(w));
         let patches = Patches {
             data: x,
             input: (h, w, c),
@@ -263,7 +270,7 @@ impl CpuOp for ConvOp {
             padding: self.padding,
         };
         let rows = b * oh * ow;
-        let y = self.layer.open().apply(&patches, rows)?;
+        let y = self.layer.open()?.apply(&patches, rows)?;
         Ok((y, (b, oh, ow, self.layer.weight.cols).into()))
     }
 }
@@ -311,11 +318,10 @@ pub struct DepthwiseOp {
     pub act: Act,
 }
 
-impl CpuOp for DepthwiseOp {
-    const NAME: &'static str = "depthwise";
-
-    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
-        let g = Geometry {
+impl DepthwiseOp {
+    /// What it does to a map of these dimensions.
+    pub fn geometry(&self, dims: &[usize]) -> Geometry {
+        Geometry {
             batch: dims[0],
             height: dims[1],
             width: dims[2],
@@ -324,7 +330,15 @@ impl CpuOp for DepthwiseOp {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
-        };
+        }
+    }
+}
+
+impl CpuOp for DepthwiseOp {
+    const NAME: &'static str = "depthwise";
+
+    fn run<T: Scalar>(&self, x: &[T], dims: &[usize]) -> Result<(Vec<T>, Shape)> {
+        let g = self.geometry(dims);
         let (weight, bias) = (read(&self.weight), read(&self.bias));
         let y = depthwise(x, weight.slice::<f32>()?, bias.slice()?, self.act, &g);
         let (oh, ow) = (g.out_side(g.height), g.out_side(g.width));
@@ -439,7 +453,7 @@ impl CpuOp for GluOp {
 /// Rotary embedding of packed rows.
 pub struct RotaryOp<'a> {
     /// Angles.
-    pub table: &'a RotaryTable,
+    pub angles: &'a Angles,
     /// Head layout.
     pub heads: Heads,
     /// Position of each row.
@@ -453,10 +467,10 @@ impl CpuOp for RotaryOp<'_> {
         if self.positions.len() != x.len() / self.heads.packed() {
             bail!("{} positions for rows {dims:?}", self.positions.len());
         }
-        Ok((
-            self.table.rotate(x, self.heads, &self.positions),
-            dims.into(),
-        ))
+        let Angles::Host(table) = self.angles else {
+            bail!("rotary angles are on the gpu");
+        };
+        Ok((table.rotate(x, self.heads, &self.positions), dims.into()))
     }
 }
 

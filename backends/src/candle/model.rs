@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{D, DType, Device, Tensor};
 use rayon::ThreadPool;
@@ -9,7 +10,7 @@ use rayon::ThreadPool;
 use super::backend::thread_pool;
 use super::kernels::rotary::RotaryTable;
 use super::kernels::simd::Level;
-use super::ops::{CandleOps, DecoderState, KvCache};
+use super::ops::{Angles, CandleOps, DecoderState, KvCache, Place};
 use super::store::{Params, Storage};
 use crate::anyres::Placement;
 use crate::backend::{
@@ -35,14 +36,14 @@ struct LoadedDecoder {
     mix: Option<BlockMix>,
     config: DecoderConfig,
     cache: KvCache,
-    rotary: RotaryTable,
+    angles: Angles,
 }
 
 /// A loaded model; every computation runs on the engine's own threads.
 pub struct CandleModel {
     recipe: Recipe,
     facts: ModelFacts,
-    device: Device,
+    place: Place,
     dtype: DType,
     pool: Arc<ThreadPool>,
     /// Pools used before, kept with their threads' buffers.
@@ -63,7 +64,10 @@ impl CandleModel {
         storage: &Storage<'_>,
         pool: Arc<ThreadPool>,
     ) -> Result<CandleModel> {
-        let Storage { dtype, device, .. } = *storage;
+        let Storage { dtype, place, .. } = *storage;
+        if let Some(gpu) = place.gpu() {
+            gpu.runtime().reset_peak_memory();
+        }
         let mut loaded: Vec<(Part, Params)> = Vec::new();
         for (part, specs) in &inventory.parts {
             let params = pool.install(|| Params::load(source, *part, specs, storage))?;
@@ -73,7 +77,7 @@ impl CandleModel {
             loaded
                 .iter()
                 .find(|(part, _)| *part == wanted)
-                .map(|(_, params)| params.clone())
+                .map_or_else(|| Params::none(place), |(_, params)| params.clone())
         };
         let decoder = match &recipe.decoder {
             None => None,
@@ -86,11 +90,14 @@ impl CandleModel {
                     None => 0,
                 };
                 Some(LoadedDecoder {
-                    params: part(Part::Decoder).unwrap_or_default(),
+                    params: part(Part::Decoder),
                     dtype,
                     mix: storage.mix.cloned(),
-                    cache: KvCache::new(&c, context, dropped, dtype, device)?,
-                    rotary: RotaryTable::new(c.rope_theta, c.head_dim, context),
+                    cache: KvCache::new(&c, context, dropped, dtype, place.device())?,
+                    angles: Angles::new(
+                        RotaryTable::new(c.rope_theta, c.head_dim, context),
+                        place,
+                    )?,
                     config: c,
                 })
             }
@@ -103,10 +110,10 @@ impl CandleModel {
         Ok(CandleModel {
             recipe: recipe.clone(),
             facts,
-            device: device.clone(),
+            place: place.clone(),
             dtype,
-            vision: part(Part::Vision).unwrap_or_default(),
-            projector: part(Part::Projector).unwrap_or_default(),
+            vision: part(Part::Vision),
+            projector: part(Part::Projector),
             decoder,
             pool,
             idle_pools: Vec::new(),
@@ -193,7 +200,7 @@ impl LoadedDecoder {
     fn ops<'a>(&'a self, observer: Watch<'a>) -> Traced<'a, CandleOps<'a>> {
         let state = DecoderState {
             cache: &self.cache,
-            rotary: &self.rotary,
+            angles: &self.angles,
         };
         let ops = CandleOps::with_state(&self.params, state);
         let meter = meter(self.dtype, self.mix.as_ref(), self.cache.past());
@@ -220,7 +227,10 @@ impl LoadedDecoder {
         let mut ops = self.ops(observer);
         let logits = decoder::forward_with(&mut ops, &self.config, embeddings, images, after)?;
         self.cache.advance(n, self.dropped(images));
-        Ok(logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
+        let logits = logits.flatten_all()?.to_dtype(DType::F32)?;
+        // Copying waits for the host, too.
+        self.params.place().end()?;
+        Ok(logits.to_vec1()?)
     }
 }
 
@@ -232,10 +242,11 @@ impl LoadedModel for CandleModel {
     fn encode(&mut self, inputs: &[Pixels]) -> Result<Features> {
         let encoder = self.recipe.encoder()?;
         input_sides(&self.recipe, inputs)?;
+        self.place.begin()?;
         let watch = self.observer.as_deref_mut();
         let apart = matches!(encoder.config, EncoderConfig::Towers(_));
         let features = self.pool.install(|| -> Result<Vec<Tensor>> {
-            let inputs = upload(inputs, apart, self.dtype, &self.device)?;
+            let inputs = upload(inputs, apart, self.dtype, self.place.device())?;
             let ops = CandleOps::new(&self.vision);
             let mut ops = Traced::new(ops, watch, meter(self.dtype, None, 0));
             encoder.config.encode(&mut ops, &inputs)
@@ -246,6 +257,7 @@ impl LoadedModel for CandleModel {
     fn project(&mut self, inputs: &[Features], place: &Placement) -> Result<Features> {
         let c = self.recipe.projector()?;
         Features::check(inputs, place)?;
+        self.place.begin()?;
         if let (ProjectorKind::Sva(sva), [features]) = (&c.kind, inputs) {
             let features = &held(features)?.tensors;
             let watch = self.observer.as_deref_mut();
@@ -285,6 +297,7 @@ impl LoadedModel for CandleModel {
         self.recipe.decoder()?;
         let d = self.decoder.as_mut().expect(LOADED);
         prompt_positions(prompt, context)?;
+        self.place.begin()?;
         let mut watch = self.observer.as_deref_mut();
         self.pool.install(|| {
             let spans = prompt.images();
@@ -315,6 +328,7 @@ impl LoadedModel for CandleModel {
 
     fn decode(&mut self, token: u32) -> Result<Vec<f32>> {
         self.recipe.decoder()?;
+        self.place.begin()?;
         let d = self.decoder.as_mut().expect(LOADED);
         let mut watch = self.observer.as_deref_mut();
         self.pool.install(|| {
@@ -333,8 +347,15 @@ impl LoadedModel for CandleModel {
         Ok(values)
     }
 
-    fn synchronize(&self) -> Result<()> {
-        Ok(self.device.synchronize()?)
+    fn synchronize(&self) -> Result<Option<Duration>> {
+        match self.place.gpu() {
+            Some(gpu) => Ok(gpu.runtime().lap()?),
+            None => Ok(None),
+        }
+    }
+
+    fn peak_device_memory(&self) -> Option<u64> {
+        self.place.gpu()?.runtime().peak_memory()
     }
 
     fn observe(&mut self, observer: Option<Box<dyn Observer>>) -> Result<()> {

@@ -6,9 +6,10 @@
 use candle_core::{D, DType, Device, Tensor};
 
 use super::custom::{
-    AttentionOp, CachedAttentionOp, ConvOp, DepthwiseOp, GateOp, GluOp, LinearOp, LookupOp, MeanOp,
-    MlpOp, NormOp, PoolOp, PositionsOp, RotaryOp, WindowsOp, apply,
+    self, AttentionOp, CachedAttentionOp, ConvOp, CpuOp, DepthwiseOp, GateOp, GluOp, LinearOp,
+    LookupOp, MeanOp, MlpOp, NormOp, PoolOp, PositionsOp, RotaryOp, WindowsOp,
 };
+use super::gpu::{self, Gpu, GpuOp};
 use super::kernels::norm::Kind;
 use super::kernels::rotary::RotaryTable;
 use super::store::{Form, Matrix, Params};
@@ -95,12 +96,82 @@ fn zeros(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Ten
     Ok(Tensor::zeros((rows, width), dtype, device)?)
 }
 
+/// Where tensors are, and with whose operations.
+#[derive(Clone, Default)]
+pub enum Place {
+    /// In the host's memory, with our kernels for its CPU.
+    #[default]
+    Cpu,
+    /// On a GPU.
+    Gpu(Gpu),
+}
+
+impl Place {
+    /// As candle has it.
+    pub fn device(&self) -> &Device {
+        match self {
+            Place::Cpu => &Device::Cpu,
+            Place::Gpu(gpu) => gpu.device(),
+        }
+    }
+
+    /// Work begins whose time a GPU is to tell.
+    pub fn begin(&self) -> Result<()> {
+        match self {
+            Place::Cpu => Ok(()),
+            Place::Gpu(gpu) => Ok(gpu.runtime().begin()?),
+        }
+    }
+
+    /// It has all been asked for.
+    pub fn end(&self) -> Result<()> {
+        match self {
+            Place::Cpu => Ok(()),
+            Place::Gpu(gpu) => Ok(gpu.runtime().end()?),
+        }
+    }
+
+    /// The GPU, if it is one.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        match self {
+            Place::Cpu => None,
+            Place::Gpu(gpu) => Some(gpu),
+        }
+    }
+}
+
+/// Rotary angles where the tensors are.
+pub enum Angles {
+    /// For our kernels.
+    Host(RotaryTable),
+    /// Cosines and sines `(positions, head_dim / 2)`, f32.
+    Device {
+        /// Cosines.
+        cosines: Tensor,
+        /// Sines.
+        sines: Tensor,
+    },
+}
+
+impl Angles {
+    /// Those of a table.
+    pub fn new(table: RotaryTable, place: &Place) -> Result<Angles> {
+        match place {
+            Place::Cpu => Ok(Angles::Host(table)),
+            Place::Gpu(gpu) => Ok(Angles::Device {
+                cosines: Tensor::new(table.cosines(), gpu.device())?,
+                sines: Tensor::new(table.sines(), gpu.device())?,
+            }),
+        }
+    }
+}
+
 /// What a decoder needs beside its parameters.
 pub struct DecoderState<'a> {
     /// Keys and values so far.
     pub cache: &'a KvCache,
     /// Rotary angles for every position of the cache.
-    pub rotary: &'a RotaryTable,
+    pub angles: &'a Angles,
 }
 
 /// The interpreter over the parameters of one part.
@@ -131,6 +202,15 @@ impl<'a> CandleOps<'a> {
             scope: String::new(),
             decoder: Some(state),
             positions: None,
+        }
+    }
+
+    /// Applies an operation where the tensors are.
+    fn apply<O: CpuOp + GpuOp>(&self, x: &Tensor, op: O) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        match self.params.place() {
+            Place::Cpu => Ok(custom::apply(&x, op)?),
+            Place::Gpu(gpu) => Ok(op.on_gpu(&x, gpu)?),
         }
     }
 
@@ -184,7 +264,7 @@ impl<'a> CandleOps<'a> {
             act: p.act,
         };
         expect("norm", &p.name, p.dim, x)?;
-        Ok(apply(x, op)?)
+        self.apply(x, op)
     }
 }
 
@@ -214,7 +294,11 @@ fn lookup(table: Matrix, ids: &[u32]) -> Result<Tensor> {
                 width,
                 packing,
             };
-            Ok(apply(&packed, op)?)
+            Ok(custom::apply(&packed, op)?)
+        }
+        Form::Dense(table) => {
+            let ids = Tensor::new(ids, table.device())?;
+            Ok(table.index_select(&ids, 0)?.unsqueeze(0)?)
         }
         Form::Blocks(blocks) => {
             let mut rows = vec![0.0; ids.len() * width];
@@ -233,7 +317,14 @@ fn on_host(x: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// Sequences `(b, n, d)`, each mixed by one of `mixes`, which are of one length.
-fn mixed<'a>(x: &Tensor, mixes: impl Iterator<Item = &'a Mix> + Clone) -> Result<Tensor> {
+fn mixed<'a>(
+    x: &Tensor,
+    mixes: impl Iterator<Item = &'a Mix> + Clone,
+    place: &Place,
+) -> Result<Tensor> {
+    if let Place::Gpu(gpu) = place {
+        return Ok(gpu::mix(x, mixes, gpu)?);
+    }
     let (b, n, d) = x.dims3()?;
     let tokens = mixes.clone().next().map_or(0, Mix::len);
     // Weights of taps are not the network's, and sums are in f32 like all of ours.
@@ -259,6 +350,10 @@ impl Ops for CandleOps<'_> {
         scope.clone_into(&mut self.scope);
     }
 
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.params.place().device().synchronize()?)
+    }
+
     fn conv(&mut self, x: &Tensor, p: &Conv) -> Result<Tensor> {
         expect("conv", &p.name, p.c_in, x)?;
         let op = ConvOp {
@@ -272,7 +367,7 @@ impl Ops for CandleOps<'_> {
             stride: p.stride,
             padding: p.padding,
         };
-        Ok(apply(x, op)?)
+        self.apply(x, op)
     }
 
     fn depthwise(&mut self, x: &Tensor, p: &Depthwise) -> Result<Tensor> {
@@ -286,13 +381,13 @@ impl Ops for CandleOps<'_> {
             padding: p.padding,
             act: p.act,
         };
-        Ok(apply(x, op)?)
+        self.apply(x, op)
     }
 
     fn linear(&mut self, x: &Tensor, p: &Linear, residual: Option<&Tensor>) -> Result<Tensor> {
         expect("linear", &p.name, p.d_in, x)?;
         let op = self.layer(p, residual)?;
-        Ok(apply(x, op)?)
+        self.apply(x, op)
     }
 
     fn mlp(
@@ -307,7 +402,7 @@ impl Ops for CandleOps<'_> {
             first: self.layer(first, None)?,
             second: self.layer(second, residual)?,
         };
-        Ok(apply(x, op)?)
+        self.apply(x, op)
     }
 
     fn layer_norm(&mut self, x: &Tensor, p: &Norm) -> Result<Tensor> {
@@ -319,18 +414,18 @@ impl Ops for CandleOps<'_> {
     }
 
     fn global_mean(&mut self, x: &Tensor) -> Result<Tensor> {
-        Ok(apply(x, MeanOp)?)
+        self.apply(x, MeanOp)
     }
 
     fn average_pool(&mut self, x: &Tensor, p: Pool) -> Result<Tensor> {
         let (_, h, w, _) = x.dims4()?;
         let output = (p.out_side(h)?, p.out_side(w)?);
-        Ok(apply(x, PoolOp { windows: p, output })?)
+        self.apply(x, PoolOp { windows: p, output })
     }
 
     fn gate_channels(&mut self, x: &Tensor, gate: &Tensor, act: Act) -> Result<Tensor> {
         let gate = gate.contiguous()?;
-        Ok(apply(x, GateOp { gate, act })?)
+        self.apply(x, GateOp { gate, act })
     }
 
     fn to_tokens(&mut self, x: &Tensor) -> Result<Tensor> {
@@ -352,7 +447,7 @@ impl Ops for CandleOps<'_> {
     fn add_positions(&mut self, x: &Tensor, name: &str) -> Result<Tensor> {
         let (_, n, d) = x.dims3()?;
         let table = self.param(name)?.reshape((n, d))?;
-        Ok(apply(x, PositionsOp { table })?)
+        self.apply(x, PositionsOp { table })
     }
 
     fn take_tokens(&mut self, x: &Tensor, take: Take) -> Result<Tensor> {
@@ -377,7 +472,7 @@ impl Ops for CandleOps<'_> {
     fn mix_tokens(&mut self, x: &Tensor, mix: &Mix) -> Result<Tensor> {
         let (b, n, _) = x.dims3()?;
         mix.check(n)?;
-        mixed(x, std::iter::repeat_n(mix, b))
+        mixed(x, std::iter::repeat_n(mix, b), self.params.place())
     }
 
     fn reduce_tokens(
@@ -395,7 +490,7 @@ impl Ops for CandleOps<'_> {
             let kept = (0..mix.len()).map(|i| mix.taps(i)[0].0 as usize);
             *positions = kept.map(|source| positions[source]).collect();
         }
-        mixed(x, mixes.iter())
+        mixed(x, mixes.iter(), self.params.place())
     }
 
     fn embed(&mut self, ids: &[u32], p: &Embedding) -> Result<Tensor> {
@@ -412,19 +507,19 @@ impl Ops for CandleOps<'_> {
     fn rotary(&mut self, qkv: &Tensor, heads: Heads, _theta: f32) -> Result<Tensor> {
         let (_, n, _) = qkv.dims3()?;
         let state = self.state("rotary")?;
-        let (table, first) = (state.rotary, state.cache.past().positions);
+        let (angles, first) = (state.angles, state.cache.past().positions);
         let positions = (self.positions).get_or_insert_with(|| (first..first + n).collect());
         let op = RotaryOp {
-            table,
+            angles,
             heads,
             positions: positions.clone(),
         };
-        Ok(apply(qkv, op)?)
+        self.apply(qkv, op)
     }
 
     fn attention(&mut self, qkv: &Tensor, heads: Heads) -> Result<Tensor> {
         expect("attention", "qkv", heads.packed(), qkv)?;
-        Ok(apply(qkv, AttentionOp { heads })?)
+        self.apply(qkv, AttentionOp { heads })
     }
 
     fn cross_attention(
@@ -444,7 +539,7 @@ impl Ops for CandleOps<'_> {
             heads,
             hidden: hidden.map(<[bool]>::to_vec),
         };
-        Ok(apply(q, op)?)
+        self.apply(q, op)
     }
 
     fn cached_attention(&mut self, qkv: &Tensor, heads: Heads, layer: usize) -> Result<Tensor> {
@@ -453,20 +548,25 @@ impl Ops for CandleOps<'_> {
         let (_, n, _) = qkv.dims3()?;
         let past = cache.past().at(layer);
         let (keys, values) = &cache.layers[layer];
-        let kv = heads.kv_heads * heads.head_dim;
-        let part = |offset| qkv.narrow(2, offset, kv)?.squeeze(0)?.contiguous();
-        keys.slice_set(&part(heads.width())?, 0, past)?;
-        values.slice_set(&part(heads.width() + kv)?, 0, past)?;
+        match self.params.place() {
+            Place::Gpu(gpu) => gpu::append(qkv, (keys, values), heads, past, gpu)?,
+            Place::Cpu => {
+                let kv = heads.kv_heads * heads.head_dim;
+                let part = |offset| qkv.narrow(2, offset, kv)?.squeeze(0)?.contiguous();
+                keys.slice_set(&part(heads.width())?, 0, past)?;
+                values.slice_set(&part(heads.width() + kv)?, 0, past)?;
+            }
+        }
         let op = CachedAttentionOp {
             heads,
             keys: keys.clone(),
             values: values.clone(),
             len: past + n,
         };
-        Ok(apply(qkv, op)?)
+        self.apply(qkv, op)
     }
 
     fn glu(&mut self, gate_up: &Tensor, act: Act) -> Result<Tensor> {
-        Ok(apply(gate_up, GluOp { act })?)
+        self.apply(gate_up, GluOp { act })
     }
 }

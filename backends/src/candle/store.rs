@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, WithDType};
+use candle_core::{DType, Tensor, WithDType};
 use half::{bf16, f16};
+use rayon::prelude::*;
 
+use super::gpu;
 use super::kernels::blocks::BlockMatrix;
 use super::kernels::depthwise::pack_weight;
 use super::kernels::element::Element;
 use super::kernels::packed::Packing;
+use super::ops::Place;
 use crate::blocks::BlockType;
 use crate::blocks::mix::BlockMix;
 use crate::error::{Error, Result};
@@ -33,6 +36,8 @@ pub enum Form {
     /// At the precision of activations, packed for this level: as
     /// [`Packing::pack`] leaves it.
     Packed(Tensor, Packing),
+    /// On a GPU, row after row.
+    Dense(Tensor),
     /// In blocks.
     Blocks(Arc<BlockMatrix>),
 }
@@ -40,7 +45,7 @@ pub enum Form {
 /// A parameter as the kernels read it.
 enum Param {
     /// A table, scale or bias in its canonical shape, or a depthwise kernel
-    /// packed by [`pack_weight`].
+    /// packed by [`pack_weight`], on a GPU by [`gpu::weight_of`].
     Plain(Tensor),
     /// The weight of a linear layer or dense convolution.
     Matrix(Matrix),
@@ -51,6 +56,7 @@ enum Param {
 pub struct Params {
     params: Arc<HashMap<String, Param>>,
     bytes: u64,
+    place: Place,
 }
 
 /// How parameters are to be held.
@@ -60,10 +66,23 @@ pub struct Storage<'a> {
     /// Types of a quantised decoder's matrices.
     pub mix: Option<&'a BlockMix>,
     /// Where.
-    pub device: &'a Device,
+    pub place: &'a Place,
 }
 
 impl Params {
+    /// No parameters, for values that are in a place.
+    pub fn none(place: &Place) -> Params {
+        Params {
+            place: place.clone(),
+            ..Params::default()
+        }
+    }
+
+    /// Where they are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Pulls every parameter of `part` from a source and prepares it. Must run
     /// on the engine's threads, whose level the packing is for.
     pub fn load(
@@ -72,7 +91,7 @@ impl Params {
         specs: &[ParamSpec],
         storage: &Storage<'_>,
     ) -> Result<Params> {
-        let Storage { dtype, device, .. } = *storage;
+        let Storage { dtype, place, .. } = *storage;
         let mix = storage.mix.filter(|_| part == Part::Decoder);
         let mut params = HashMap::with_capacity(specs.len());
         let mut bytes = 0;
@@ -88,9 +107,9 @@ impl Params {
             };
             let param = match dtype {
                 _ if let Some(segments) = segments => in_blocks(spec, &host, &segments)?,
-                DType::F32 => prepare::<f32>(spec, &host, device)?,
-                DType::F16 => prepare::<f16>(spec, &host, device)?,
-                DType::BF16 => prepare::<bf16>(spec, &host, device)?,
+                DType::F32 => prepare::<f32>(spec, &host, place)?,
+                DType::F16 => prepare::<f16>(spec, &host, place)?,
+                DType::BF16 => prepare::<bf16>(spec, &host, place)?,
                 other => {
                     return Err(Error::Unavailable {
                         what: format!("precision {other:?}"),
@@ -107,7 +126,7 @@ impl Params {
                 }) => blocks.bytes(),
                 Param::Plain(tensor)
                 | Param::Matrix(Matrix {
-                    form: Form::Packed(tensor, _),
+                    form: Form::Packed(tensor, _) | Form::Dense(tensor),
                     ..
                 }) => (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64,
             };
@@ -116,6 +135,7 @@ impl Params {
         Ok(Params {
             params: Arc::new(params),
             bytes,
+            place: place.clone(),
         })
     }
 
@@ -150,17 +170,22 @@ fn missing(name: &str) -> Error {
 fn prepare<T: Element + WithDType>(
     spec: &ParamSpec,
     host: &HostTensor<'_>,
-    device: &Device,
+    place: &Place,
 ) -> Result<Param> {
     let shape = spec.shape.as_slice();
     match (spec.kind, shape) {
         (ParamKind::Depthwise, [channels, _, kernel, _]) => {
-            let packed = pack_weight(&host.data.to_f32(), *channels, *kernel);
+            let pack = match place {
+                Place::Cpu => pack_weight,
+                Place::Gpu(_) => gpu::weight_of,
+            };
+            let packed = pack(&host.data.to_f32(), *channels, *kernel);
             let len = packed.len();
-            Ok(Param::Plain(Tensor::from_vec(packed, len, device)?))
+            let packed = Tensor::from_vec(packed, len, place.device())?;
+            Ok(Param::Plain(packed))
         }
         (ParamKind::Linear, [cols, width]) => {
-            matrix::<T>(*cols, *width, device, |col, from, dst| {
+            matrix::<T>(*cols, *width, place, |col, from, dst| {
                 read(&host.data, col * width + from, 1, dst);
             })
         }
@@ -168,7 +193,7 @@ fn prepare<T: Element + WithDType>(
             // From (in, k, k) to (k, k, in).
             let area = kernel * kernel;
             let width = area * channels;
-            matrix::<T>(*cols, width, device, |col, from, dst| {
+            matrix::<T>(*cols, width, place, |col, from, dst| {
                 let mut at = 0;
                 while at < dst.len() {
                     let (tap, channel) = ((from + at) / channels, (from + at) % channels);
@@ -182,7 +207,8 @@ fn prepare<T: Element + WithDType>(
         (ParamKind::Table | ParamKind::Bias | ParamKind::Scale, _) => {
             let mut values = vec![T::ZERO; spec.elements()];
             read(&host.data, 0, 1, &mut values);
-            Ok(Param::Plain(Tensor::from_vec(values, shape, device)?))
+            let values = Tensor::from_vec(values, shape, place.device())?;
+            Ok(Param::Plain(values))
         }
         (kind, _) => Err(Error::Shape {
             op: "load",
@@ -196,17 +222,24 @@ fn prepare<T: Element + WithDType>(
 fn matrix<T: Element + WithDType>(
     cols: usize,
     width: usize,
-    device: &Device,
+    place: &Place,
     fill: impl Fn(usize, usize, &mut [T]) + Sync,
 ) -> Result<Param> {
-    let packing = Packing::of::<T>();
-    let packed = packing.pack(cols, width, fill);
-    let len = packed.len();
-    Ok(Param::Matrix(Matrix {
-        form: Form::Packed(Tensor::from_vec(packed, len, device)?, packing),
-        cols,
-        width,
-    }))
+    let form = match place {
+        Place::Cpu => {
+            let packing = Packing::of::<T>();
+            let packed = packing.pack(cols, width, fill);
+            let len = packed.len();
+            Form::Packed(Tensor::from_vec(packed, len, place.device())?, packing)
+        }
+        Place::Gpu(gpu) => {
+            let mut rows = vec![T::ZERO; cols * width];
+            let each = rows.par_chunks_exact_mut(width).enumerate();
+            each.for_each(|(col, row)| fill(col, 0, row));
+            Form::Dense(Tensor::from_vec(rows, (cols, width), gpu.device())?)
+        }
+    };
+    Ok(Param::Matrix(Matrix { form, cols, width }))
 }
 
 /// A matrix in blocks: those of the source if it has any, else quantised to

@@ -5,6 +5,7 @@
 //! on every engine. Published graphs have the projector in the encoder.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ort::session::SessionInputValue;
 use ort::value::DynValue;
@@ -459,7 +460,7 @@ impl LoadedModel for OnnxRuntimeModel {
         rows(features).cloned()
     }
 
-    fn synchronize(&self) -> Result<()> {
-        Ok(())
+    fn synchronize(&self) -> Result<Option<Duration>> {
+        Ok(None)
     }
 }

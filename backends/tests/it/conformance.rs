@@ -20,7 +20,7 @@ fn each(check: impl Fn(Engine, &Recipe, &mut dyn LoadedModel)) {
     }
 }
 
-fn pixels(side: usize) -> Pixels {
+pub fn pixels(side: usize) -> Pixels {
     let wave = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
     Pixels {
         data: (0..3 * side * side).map(wave).collect(),

@@ -94,7 +94,7 @@ fn dequantised_files_agree_with_transformers_on_every_engine() {
 
 #[test]
 fn blocks_agree_with_transformers_at_every_instruction_set() {
-    for engine in engines().into_iter().filter(Engine::is_candle) {
+    for engine in engines().into_iter().filter(Engine::is_quantised) {
         check(QWEN2, Precision::Q8_0, HALF_TOLERANCE, engine);
         check(LLAMA, Precision::Q4KM, HALF_TOLERANCE, engine);
     }

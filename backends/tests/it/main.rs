@@ -5,6 +5,7 @@ mod cambrian;
 mod checkpoint;
 mod conformance;
 mod gguf;
+mod gpu;
 mod hub;
 mod image;
 mod onnx;

@@ -1,7 +1,8 @@
 //! Parity of every engine with timm and transformers: encoder features,
 //! projected visual tokens, last-position logits and greedy tokens.
 //!
-//! candle is tried with every instruction set that the machine has. ONNX
+//! candle is tried with every instruction set that the machine has, and, built with
+//! `--features cuda-emulated`, with the kernels for GPUs on the host. ONNX
 //! Runtime is tried where its library is found; where it has to be there, the
 //! environment says so with `VLMBENCH_REQUIRE_ONNXRUNTIME`.
 //!
@@ -63,20 +64,27 @@ pub fn pixels(path: &Path) -> Pixels {
 #[derive(Clone, Copy, Debug)]
 pub struct Engine {
     pub backend: &'static str,
+    device: &'static str,
     simd: Option<Level>,
     operators: Operators,
 }
 
 impl Engine {
-    /// Whether it is candle, at any level.
+    /// Whether it is candle, at any level, on any device.
     pub fn is_candle(&self) -> bool {
         self.backend == CANDLE.backend
+    }
+
+    /// Whether it has the quantised precisions.
+    pub fn is_quantised(&self) -> bool {
+        self.is_candle() && self.device == CANDLE.device
     }
 }
 
 /// candle as it runs by default.
 pub const CANDLE: Engine = Engine {
     backend: "candle",
+    device: "cpu",
     simd: None,
     operators: Operators::Standard,
 };
@@ -87,7 +95,7 @@ pub fn engines() -> Vec<Engine> {
         simd: Some(level),
         ..CANDLE
     });
-    let mut engines: Vec<Engine> = levels.collect();
+    let mut engines: Vec<Engine> = levels.chain(gpus()).collect();
     let runtime = Engine {
         backend: "onnxruntime",
         ..CANDLE
@@ -105,6 +113,19 @@ pub fn engines() -> Vec<Engine> {
     engines
 }
 
+/// candle on every GPU there is here, an emulated one among them.
+pub fn gpus() -> impl Iterator<Item = Engine> {
+    let candle = backend::BACKENDS.iter().find(|b| b.name == CANDLE.backend);
+    let devices = candle.map(|b| (b.devices)()).unwrap_or_default();
+    let there = devices.into_iter().filter(|d| d.missing.is_none());
+    there
+        .filter(|d| d.name.starts_with("cuda"))
+        .map(|d| Engine {
+            device: d.name.leak(),
+            ..CANDLE
+        })
+}
+
 pub fn load(
     recipe: &Recipe,
     source: &dyn WeightSource,
@@ -117,7 +138,7 @@ pub fn load(
             operators: engine.operators,
             ..Settings::default()
         },
-        ..EngineOptions::new("cpu", precision, 1)
+        ..EngineOptions::new(engine.device, precision, 1)
     };
     let engine = backend::open(engine.backend, &options).unwrap();
     let inventory = Inventory::of(recipe).unwrap();

@@ -76,7 +76,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         image: ImageSize { width, height },
         ..Latency::default()
     };
-    affordable(&recipe, &latency, options.precision)?;
+    affordable(&recipe, &latency, &args.engine.backend, &options)?;
     let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
     let load = Load {
         recipe: &recipe,

@@ -165,7 +165,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let latency = latency(&args)?;
     let options = args.engine.options()?;
     let recipe = args.engine.recipe(&args.model, ctx)?;
-    let cost = affordable(&recipe, &latency, options.precision)?;
+    let cost = affordable(&recipe, &latency, &args.engine.backend, &options)?;
     let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
     memory::reset_peak();
     let load = Load {

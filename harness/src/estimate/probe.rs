@@ -169,7 +169,7 @@ impl Taken {
                 decode_tokens: 1 + REPETITIONS,
                 ..Latency::default()
             };
-            let cost = affordable(recipe, &latency, options.precision)?;
+            let cost = affordable(recipe, &latency, backend, options)?;
             let session = match &mut loaded {
                 Some(session) => session,
                 empty => {

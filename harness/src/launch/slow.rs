@@ -122,6 +122,10 @@ impl Marks for Slowed<'_> {
         self.marks.mark(phase);
         self.last = self.clock.now();
     }
+
+    fn device(&mut self, phase: Phase, time: Duration) {
+        self.marks.device(phase, time);
+    }
 }
 
 #[cfg(test)]

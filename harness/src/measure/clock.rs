@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use vlmbench_backends::generate::{Marks, Phase};
-use vlmbench_reports::record::StageTimes;
+use vlmbench_reports::record::{DeviceTimes, StageTimes};
 
 /// Time since some fixed moment. Tests give their own.
 pub trait Clock {
@@ -35,6 +35,8 @@ pub struct Stopwatch<'a> {
     start: Duration,
     last: Duration,
     laps: Vec<(Phase, Duration)>,
+    /// By the device's own clock.
+    device: Vec<(Phase, Duration)>,
     first_token: Option<Duration>,
 }
 
@@ -48,14 +50,25 @@ impl<'a> Stopwatch<'a> {
             last: now,
             // Enough that recording a mark does not allocate.
             laps: Vec::with_capacity(256),
+            device: Vec::with_capacity(256),
             first_token: None,
         }
     }
 
     /// Sum of a phase's laps; `None` if it was never marked.
     pub fn total(&self, phase: Phase) -> Option<Duration> {
-        let laps = self.laps.iter().filter(|(p, _)| *p == phase);
-        laps.map(|(_, d)| *d).reduce(|a, b| a + b)
+        sum(&self.laps, phase)
+    }
+
+    /// The stages that the device told its own time of; `None` if it has no clock.
+    fn device_times(&self) -> Option<DeviceTimes> {
+        let ns = |phase| sum(&self.device, phase).map(nanoseconds);
+        (!self.device.is_empty()).then(|| DeviceTimes {
+            encode_ns: ns(Phase::Encode),
+            project_ns: ns(Phase::Project),
+            prefill_ns: ns(Phase::Prefill),
+            decode_ns: each(&self.device, Phase::Decode),
+        })
     }
 
     /// From the start to the first token, as one interval.
@@ -71,15 +84,27 @@ impl<'a> Stopwatch<'a> {
             (Some(decode), Some(resize)) => Some(decode + resize),
             _ => None,
         };
-        let decode = self.laps.iter().filter(|(p, _)| *p == Phase::Decode);
         StageTimes {
             preprocess_ns: preprocess,
             encode_ns: ns(Phase::Encode),
             project_ns: ns(Phase::Project),
             prefill_ns: ns(Phase::Prefill),
-            decode_ns: decode.map(|(_, d)| nanoseconds(*d)).collect(),
+            decode_ns: each(&self.laps, Phase::Decode),
+            device: self.device_times(),
         }
     }
+}
+
+/// Sum of a phase's laps; `None` if it has none.
+fn sum(laps: &[(Phase, Duration)], phase: Phase) -> Option<Duration> {
+    let laps = laps.iter().filter(|(p, _)| *p == phase);
+    laps.map(|(_, d)| *d).reduce(|a, b| a + b)
+}
+
+/// A phase's laps, in nanoseconds.
+fn each(laps: &[(Phase, Duration)], phase: Phase) -> Vec<u64> {
+    let laps = laps.iter().filter(|(p, _)| *p == phase);
+    laps.map(|(_, d)| nanoseconds(*d)).collect()
 }
 
 impl Marks for Stopwatch<'_> {
@@ -90,6 +115,10 @@ impl Marks for Stopwatch<'_> {
         if phase == Phase::FirstToken {
             self.first_token = Some(now - self.start);
         }
+    }
+
+    fn device(&mut self, phase: Phase, time: Duration) {
+        self.device.push((phase, time));
     }
 }
 
@@ -165,6 +194,9 @@ pub(crate) mod tests {
         ];
         for (phase, ms) in phases {
             clock.pass(ms);
+            if matches!(phase, Phase::Prefill | Phase::Decode) {
+                watch.device(phase, Duration::from_millis(ms - 1));
+            }
             watch.mark(phase);
         }
         let ms = |v: u64| v * 1_000_000;
@@ -173,6 +205,9 @@ pub(crate) mod tests {
         assert_eq!(stages.encode_ns, Some(ms(30)));
         assert_eq!(stages.prefill_ns, Some(ms(60)));
         assert_eq!(stages.decode_ns, [ms(8), ms(9)]);
+        let device = stages.device.unwrap();
+        assert_eq!((device.encode_ns, device.prefill_ns), (None, Some(ms(59))));
+        assert_eq!(device.decode_ns, [ms(7), ms(8)]);
         assert_eq!(watch.first_token(), Some(Duration::from_millis(109)));
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vlmbench_backends::generate::{ImageInput, Marks, PhaseError, PromptInput, Request};
+use vlmbench_backends::generate::{ImageInput, Marks, Phase, PhaseError, PromptInput, Request};
 use vlmbench_backends::image::{ExifPolicy, synthetic};
 use vlmbench_backends::sampling::Sampling;
 use vlmbench_backends::text::IMAGE_SENTINEL;
@@ -101,6 +101,31 @@ impl Workload {
             }
         }
         Ok((watch.stages(), watch.first_token().map(nanoseconds)))
+    }
+
+    /// Fails if what a bare encoder makes is no number: an answer that nobody reads
+    /// would hide it, and its time would be that of another computation.
+    fn check(&self, session: &mut Session) -> Result<(), PhaseError> {
+        let (None, Some(bytes)) = (&self.ids, &self.jpeg) else {
+            return Ok(());
+        };
+        let image = ImageInput::Encoded(bytes, ExifPolicy::Ignore);
+        let mut runner = session.runner();
+        let inputs = runner.preprocess(&image, 1, &mut ())?;
+        let features = runner.encode(&inputs, &mut ())?;
+        let during = |source| PhaseError {
+            phase: Phase::Encode,
+            source: Box::new(source),
+        };
+        for features in &features {
+            let values = session.model.read(features).map_err(during)?;
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(during(vlmbench_backends::Error::NonFinite {
+                    stage: "the vision encoder".into(),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// Runs the request once under the caller's marks.
@@ -308,7 +333,7 @@ pub fn repeat(
         .map(|party| Running {
             rule: StopRule::start(&shared, clock, party.earlier.seconds.clone()),
             iteration: party.earlier.iterations.last().map_or(0, |last| last + 1),
-            ending: Ok(()),
+            ending: party.workload.check(&mut party.session),
             party,
         })
         .collect();

@@ -36,6 +36,25 @@ pub fn peak_bytes() -> Option<u64> {
     parse_peak(&status)
 }
 
+/// Most memory that a case had in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// Of this process.
+    pub rss_bytes: Option<u64>,
+    /// On a device with memory of its own.
+    pub device_bytes: Option<u64>,
+}
+
+impl Peaks {
+    /// The larger of each.
+    pub fn max(self, other: Peaks) -> Peaks {
+        Peaks {
+            rss_bytes: self.rss_bytes.max(other.rss_bytes),
+            device_bytes: self.device_bytes.max(other.device_bytes),
+        }
+    }
+}
+
 /// Why a model that needs `needed` bytes cannot run beside what else is in
 /// memory; `None` if it can, or if nobody knows. Asked before loading: running
 /// out of memory later would end the whole run.

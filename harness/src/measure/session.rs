@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use vlmbench_backends::backend::{
-    self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts, Precision,
+    self, EngineFacts, EngineOptions, LoadOptions, LoadedModel, ModelFacts,
 };
 use vlmbench_backends::checkpoint::{
     CheckpointSource, GgufSource, SeededSource, TowersSource, recipe_from_folder, recipe_from_gguf,
@@ -289,22 +289,32 @@ fn adopt(recipe: &mut Recipe, own: Recipe) {
     }
 }
 
+/// Memory that a model may take where its engine computes; `None` if nobody knows,
+/// or if the engine cannot be opened, which loading will say.
+pub fn usable_memory(backend: &str, options: &EngineOptions) -> Option<u64> {
+    match options.device.as_str() {
+        "cpu" => machine::report().usable_memory_bytes(),
+        _ => backend::open(backend, options).ok()?.free_device_memory(),
+    }
+}
+
 /// What a latency workload costs on a recipe, if there is memory for it.
 pub fn affordable(
     recipe: &Recipe,
     latency: &Latency,
-    precision: Precision,
+    backend: &str,
+    options: &EngineOptions,
 ) -> Result<CaseCost, Failure> {
     let workload = match recipe.decoder {
         None => Workload::EncoderLatency(latency.clone()),
         Some(_) => Workload::EndToEndLatency(latency.clone()),
     };
-    let cost = CaseCost::of(&workload, recipe, precision)?;
-    let available = machine::report().usable_memory_bytes();
+    let cost = CaseCost::of(&workload, recipe, options.precision)?;
+    let available = usable_memory(backend, options);
     match memory::shortage(cost.memory_bytes(), available) {
         None => Ok(cost),
         Some(why) => Err(Failure::Backend(vlmbench_backends::Error::Unavailable {
-            what: format!("memory for {} in {precision}", recipe.name),
+            what: format!("memory for {} in {}", recipe.name, options.precision),
             why,
         })),
     }

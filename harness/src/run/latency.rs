@@ -59,6 +59,8 @@ impl Execution<'_> {
             watch: None,
         };
         let endings = repeat(&mut parties, &latency, &clock, &mut recorder)?;
+        let peak = (parties.iter()).find_map(|p| p.session.model.peak_device_memory());
+        recorder.execution.device_peak = peak;
         let watch = recorder.watch;
         let failed = |error: PhaseError| Failed {
             stage: error.phase.name().into(),

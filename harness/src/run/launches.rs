@@ -11,6 +11,7 @@ use crate::launch::{Job, JobCase, PROTOCOL, Worker};
 use crate::machine;
 use crate::measure::clock::{Monotonic, timestamp};
 use crate::measure::latency::Earlier;
+use crate::measure::memory::Peaks;
 use crate::plan::{Plan, Sources, Workload};
 
 impl Execution<'_> {
@@ -21,7 +22,7 @@ impl Execution<'_> {
             Workload::EncoderLatency(l) | Workload::EndToEndLatency(l) => l.launches,
             Workload::Quality(_) => 1,
         };
-        let mut endings: Vec<Ending> = vec![(Ok(0), None); group.len()];
+        let mut endings: Vec<Ending> = vec![(Ok(0), Peaks::default()); group.len()];
         let done = |r: &Runnable<'_>| self.progress.case(r.case.id.as_str()).launches;
         let done = group.iter().map(done).min().unwrap_or(0);
         for launch in done..launches.max(1) {
@@ -114,7 +115,11 @@ impl Execution<'_> {
                         CaseOutcome::Ok | CaseOutcome::Skipped { .. } => Ok(0),
                     };
                     if let Some(index) = place(&end.case) {
-                        endings[index] = Some((ending, end.peak_rss_bytes));
+                        let peaks = Peaks {
+                            rss_bytes: end.peak_rss_bytes,
+                            device_bytes: end.peak_device_bytes,
+                        };
+                        endings[index] = Some((ending, peaks));
                     }
                 }
                 record => self.append(&record)?,
@@ -125,7 +130,7 @@ impl Execution<'_> {
                 .clone()
                 .unwrap_or_else(|| "the worker said nothing of it".into());
             let stage = "launch".into();
-            (Err(Failed { stage, error }), None)
+            (Err(Failed { stage, error }), Peaks::default())
         };
         Ok(endings
             .into_iter()
@@ -194,9 +199,10 @@ pub fn work(job: &Job, ctx: &Context) -> Result<(), Failure> {
         digests: digests::Digests::default(),
         bar: indicatif::ProgressBar::hidden(),
         clock: Monotonic::start(),
+        device_peak: None,
     };
     let endings = execution.in_this_process(&group)?;
-    for (r, (ending, peak_rss_bytes)) in group.iter().zip(endings) {
+    for (r, (ending, peaks)) in group.iter().zip(endings) {
         let outcome = match ending {
             Ok(_) => CaseOutcome::Ok,
             Err(Failed { stage, error }) => CaseOutcome::Failed { stage, error },
@@ -204,7 +210,8 @@ pub fn work(job: &Job, ctx: &Context) -> Result<(), Failure> {
         execution.append(&Record::CaseEnd(CaseEnd {
             case: r.case.id.to_string(),
             outcome,
-            peak_rss_bytes,
+            peak_rss_bytes: peaks.rss_bytes,
+            peak_device_bytes: peaks.device_bytes,
             ended_at: timestamp(),
         }))?;
     }

@@ -31,8 +31,8 @@ use crate::launch::Job;
 use crate::machine;
 use crate::measure::agreement::{Check, Outputs, Tolerances, positions};
 use crate::measure::clock::{Monotonic, timestamp};
-use crate::measure::memory;
-use crate::measure::session::{Load, Session};
+use crate::measure::memory::{self, Peaks};
+use crate::measure::session::{Load, Session, usable_memory};
 use crate::plan::{Case, CaseState, Plan, Ready, Workload};
 
 /// Why a case did not come to its end: an outcome of the case. What the run
@@ -52,7 +52,7 @@ struct Runnable<'a> {
 }
 
 /// How a case ended, with how many samples failed, and the peak of its memory.
-type Ending = (Result<usize, Failed>, Option<u64>);
+type Ending = (Result<usize, Failed>, Peaks);
 
 /// A run in progress, or one launch of it in a process of its own.
 pub(crate) struct Execution<'a> {
@@ -67,6 +67,8 @@ pub(crate) struct Execution<'a> {
     digests: digests::Digests,
     bar: ProgressBar,
     clock: Monotonic,
+    /// Most memory in use on the device of the case that was measured last.
+    device_peak: Option<u64>,
 }
 
 /// Runs every case of a plan that is not finished yet, into `folder`.
@@ -117,6 +119,7 @@ pub fn execute(
         digests,
         bar,
         clock: Monotonic::start(),
+        device_peak: None,
     };
     execution.publish(plan)?;
     let is_quality =
@@ -185,7 +188,7 @@ impl Execution<'_> {
                     reason: reason.clone(),
                 },
             };
-            self.end(index, total, case, outcome, 0, None)?;
+            self.end(index, total, case, outcome, 0, Peaks::default())?;
         }
         if runnable.is_empty() {
             return Ok(());
@@ -195,12 +198,12 @@ impl Execution<'_> {
             true => self.in_this_process(&runnable)?,
             false => self.launches(&runnable)?,
         };
-        for (Runnable { index, case, .. }, (ending, peak)) in runnable.into_iter().zip(endings) {
+        for (Runnable { index, case, .. }, (ending, peaks)) in runnable.into_iter().zip(endings) {
             let (outcome, samples) = match ending {
                 Ok(samples) => (CaseOutcome::Ok, samples),
                 Err(Failed { stage, error }) => (CaseOutcome::Failed { stage, error }, 0),
             };
-            self.end(index, total, case, outcome, samples, peak)?;
+            self.end(index, total, case, outcome, samples, peaks)?;
         }
         Ok(())
     }
@@ -209,13 +212,17 @@ impl Execution<'_> {
     fn in_this_process(&mut self, group: &[Runnable<'_>]) -> Result<Vec<Ending>, Failure> {
         memory::release();
         memory::reset_peak();
+        self.device_peak = None;
         let endings = self.measure(group)?;
         // Two models in memory have one peak between them.
-        let peak = match group.len() {
-            1 => memory::peak_bytes(),
-            _ => None,
+        let peaks = match group.len() {
+            1 => Peaks {
+                rss_bytes: memory::peak_bytes(),
+                device_bytes: self.device_peak,
+            },
+            _ => Peaks::default(),
         };
-        Ok(endings.into_iter().map(|ending| (ending, peak)).collect())
+        Ok(endings.into_iter().map(|ending| (ending, peaks)).collect())
     }
 
     /// Says how a case ended and records it.
@@ -226,7 +233,7 @@ impl Execution<'_> {
         case: &Case,
         outcome: CaseOutcome,
         failed_samples: usize,
-        peak_rss_bytes: Option<u64>,
+        peaks: Peaks,
     ) -> Result<(), Failure> {
         let id = case.id.to_string();
         let text = match &outcome {
@@ -244,7 +251,8 @@ impl Execution<'_> {
         self.append(&Record::CaseEnd(CaseEnd {
             case: id,
             outcome,
-            peak_rss_bytes,
+            peak_rss_bytes: peaks.rss_bytes,
+            peak_device_bytes: peaks.device_bytes,
             ended_at: timestamp(),
         }))
     }
@@ -263,7 +271,8 @@ impl Execution<'_> {
     /// failed itself.
     fn measure(&mut self, group: &[Runnable<'_>]) -> Result<Vec<Result<usize, Failed>>, Failure> {
         let needed: u64 = group.iter().map(|r| r.ready.cost.memory_bytes()).sum();
-        let available = machine::report().usable_memory_bytes();
+        let first = &group[0].case;
+        let available = usable_memory(&first.backend, &first.options);
         if let Some(error) = memory::shortage(needed, available) {
             let stage = "load".into();
             return Ok(vec![Err(Failed { stage, error }); group.len()]);
@@ -305,6 +314,7 @@ impl Execution<'_> {
                 let mut done = Vec::new();
                 for (case, mut session) in cases.iter().zip(sessions) {
                     done.push(self.quality(case, quality, &mut session)?);
+                    self.device_peak = session.model.peak_device_memory();
                 }
                 done
             }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cli;
+mod device;
 mod end_to_end;
 mod gate;
 mod gguf;

@@ -308,7 +308,7 @@ fn axis_values(summary: &CaseSummary) -> BTreeMap<&'static str, Value> {
             "memory",
             count(
                 summary
-                    .peak_rss_bytes()
+                    .peak_memory_bytes()
                     .map(|b| b as f64 / (1 << 20) as f64),
             ),
         ),

@@ -121,7 +121,7 @@ fn facts(summary: &CaseSummary) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    if let Some(bytes) = summary.peak_rss_bytes() {
+    if let Some(bytes) = summary.peak_memory_bytes() {
         all.push(("peak memory", format!("{} MiB", bytes >> 20)));
     }
     if let Some(facts) = &summary.facts {

@@ -182,6 +182,24 @@ pub struct StageTimes {
     /// Each decode step, the first of which makes the *second* token (prefill makes the first).
     #[serde(default)]
     pub decode_ns: Vec<u64>,
+    /// How much of it was the device at work, by its own clock, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceTimes>,
+}
+
+/// The stages of one request as a device other than the host timed them, in nanoseconds:
+/// from the first work of a stage to its last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceTimes {
+    /// Vision encoder.
+    pub encode_ns: Option<u64>,
+    /// Projector.
+    pub project_ns: Option<u64>,
+    /// Language model up to the first logits.
+    pub prefill_ns: Option<u64>,
+    /// Each decode step.
+    #[serde(default)]
+    pub decode_ns: Vec<u64>,
 }
 
 /// One timed repetition of a latency case.
@@ -426,6 +444,9 @@ pub struct CaseEnd {
     pub outcome: CaseOutcome,
     /// Largest resident set of the process during the case, in bytes.
     pub peak_rss_bytes: Option<u64>,
+    /// Most memory in use on a device with memory of its own, since the model began to load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_bytes: Option<u64>,
     /// When it ended, RFC 3339.
     pub ended_at: String,
 }

@@ -110,6 +110,8 @@ impl Run {
                 Record::CaseEnd(mut end) => {
                     if let Some(earlier) = run.ends.get(&end.case) {
                         end.peak_rss_bytes = end.peak_rss_bytes.max(earlier.peak_rss_bytes);
+                        end.peak_device_bytes =
+                            end.peak_device_bytes.max(earlier.peak_device_bytes);
                     }
                     run.ends.insert(end.case.clone(), end);
                 }

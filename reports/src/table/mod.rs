@@ -185,7 +185,7 @@ pub fn latency(report: &Report) -> Table {
             median(summary.figure(Figure::Tpot)),
             or_dash(
                 summary
-                    .peak_rss_bytes()
+                    .peak_memory_bytes()
                     .map(|bytes| (bytes >> 20).to_string()),
             ),
         ];

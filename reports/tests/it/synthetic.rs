@@ -132,6 +132,7 @@ pub fn repetition(case: &str, iteration: u32, encode_ms: u64, prefill_ms: u64) -
             project_ns: None,
             prefill_ns: Some(ns(prefill_ms)),
             decode_ns: vec![40_000_000, 60_000_000],
+            device: None,
         },
         ttft_user_ns: Some(ns(encode_ms + prefill_ms) + 5_000_000),
     }
@@ -165,6 +166,7 @@ pub fn end(case: &str, outcome: CaseOutcome) -> Record {
         case: case.into(),
         outcome,
         peak_rss_bytes: Some(3 << 30),
+        peak_device_bytes: None,
         ended_at: "2026-11-23T12:05:00Z".into(),
     })
 }

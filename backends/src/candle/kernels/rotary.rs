@@ -29,6 +29,16 @@ impl RotaryTable {
         }
     }
 
+    /// `(positions, head_dim / 2)`.
+    pub fn cosines(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// As [`RotaryTable::cosines`].
+    pub fn sines(&self) -> &[f32] {
+        &self.sin
+    }
+
     /// Rotates query and key heads of packed rows `(tokens, packed)` by the position
     /// of each; values are copied.
     pub fn rotate<T: Element>(&self, qkv: &[T], heads: Heads, positions: &[usize]) -> Vec<T> {

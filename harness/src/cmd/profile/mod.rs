@@ -115,7 +115,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         image: args.image_size,
         ..Latency::default()
     };
-    let cost = affordable(&recipe, &latency, options.precision)?;
+    let cost = affordable(&recipe, &latency, &args.engine.backend, &options)?;
     let clock = Monotonic::start();
     let bar = ctx.terminal.spinner(format!("loading {}", recipe.name));
     let load = Load {

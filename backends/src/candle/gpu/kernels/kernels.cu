@@ -1,0 +1,6 @@
+// All kernels, as one module.
+#include "attention.cu"
+#include "depthwise.cu"
+#include "linear.cu"
+#include "norm.cu"
+#include "pointwise.cu"
