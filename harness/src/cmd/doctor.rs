@@ -9,11 +9,13 @@ use vlmbench_backends::hub::HubOptions;
 use vlmbench_backends::onnxruntime::library::Library;
 use vlmbench_backends::recipe::{Recipe, Weights};
 use vlmbench_backends::weights::{Inventory, Part};
+use vlmbench_reports::hardware;
 
 use super::Format;
 use crate::config::ConfigKind;
 use crate::context::Context;
 use crate::error::{Failure, Outcome, chain};
+use crate::machine::gpu::{GpuNow, GpuReport};
 use crate::machine::{self, MachineReport};
 use crate::measure::clock::Monotonic;
 use crate::measure::peak::{self, Peak};
@@ -40,6 +42,8 @@ pub struct Diagnosis {
     pub tool: Tool,
     /// The machine.
     pub machine: MachineReport,
+    /// Its graphics processors, with what is missing.
+    pub gpus: GpuReport,
     /// Its measured peak, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
@@ -148,7 +152,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
 fn diagnose(ctx: &Context) -> Diagnosis {
     let machine = machine::report();
     let mut problems = Vec::new();
-    let models = models(ctx, machine.usable_memory_bytes(), &mut problems);
+    let models = models(ctx, machine::usable_memory_bytes(), &mut problems);
     let counts = ConfigKind::ALL
         .map(|kind| (kind.folder(), ctx.configs.names(kind).len()))
         .to_vec();
@@ -162,6 +166,7 @@ fn diagnose(ctx: &Context) -> Diagnosis {
             version: crate::VERSION,
             revision: crate::revision(),
         },
+        gpus: machine::gpu_report(&machine.machine.gpus),
         machine,
         peak: None,
         backends: BACKENDS.iter().map(backend_state).collect(),
@@ -280,6 +285,37 @@ fn missing(weights: &Weights, failure: &Failure) -> String {
     }
 }
 
+/// Graphics processors in words, each with its state, and what is missing.
+fn gpu_lines(report: &GpuReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for GpuNow { gpu, now } in &report.found {
+        lines.push(format!("  {}", hardware::gpu(gpu)));
+        let Some(now) = now else { continue };
+        let clock = |what: &str, mhz: Option<u32>| mhz.map(|mhz| format!("{what} {mhz} MHz"));
+        let held = now
+            .throttle
+            .as_ref()
+            .map(|reasons| match reasons.is_empty() {
+                true => "clocks not held back".to_owned(),
+                false => format!("clocks held back by {}", reasons.join(", ")),
+            });
+        let state = [
+            now.temperature_c.map(|celsius| format!("{celsius} °C")),
+            clock("SM clock", now.sm_clock_mhz),
+            clock("memory clock", now.memory_clock_mhz),
+            held,
+        ];
+        let state: Vec<String> = state.into_iter().flatten().collect();
+        if !state.is_empty() {
+            lines.push(format!("    now       {}", state.join(", ")));
+        }
+    }
+    if let Some(missing) = &report.missing {
+        lines.push(format!("  NVIDIA    {missing}"));
+    }
+    lines
+}
+
 fn text(d: &Diagnosis) -> String {
     let mut out = String::new();
     let unknown = || "unknown".to_owned();
@@ -327,6 +363,9 @@ fn text(d: &Diagnosis) -> String {
             "  warning   CPU governor is `{other}`: the clock varies; set `performance` to measure"
         )),
     }
+    line(String::new());
+    line("gpus".into());
+    gpu_lines(&d.gpus).into_iter().for_each(&mut line);
     if let Some(peak) = &d.peak {
         line(String::new());
         line(super::peak::text(peak).trim_end().to_owned());

@@ -300,7 +300,7 @@ pub fn affordable(
         Some(_) => Workload::EndToEndLatency(latency.clone()),
     };
     let cost = CaseCost::of(&workload, recipe, precision)?;
-    let available = machine::report().usable_memory_bytes();
+    let available = machine::usable_memory_bytes();
     match memory::shortage(cost.memory_bytes(), available) {
         None => Ok(cost),
         Some(why) => Err(Failure::Backend(vlmbench_backends::Error::Unavailable {

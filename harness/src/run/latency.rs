@@ -2,12 +2,14 @@
 //! the engine are measured alternately.
 
 use vlmbench_backends::generate::PhaseError;
-use vlmbench_reports::record::{LatencySample, Launch, Record};
+use vlmbench_reports::record::{LatencySample, Launch, Noise, Record};
 
 use super::{Execution, Failed};
 use crate::config::latency::Latency;
 use crate::error::{Failure, chain};
 use crate::launch::Watch;
+use crate::machine::{self, gpu::Card};
+use crate::measure::clock::Clock;
 use crate::measure::latency::{Observer, Party, Repetition, Workload, repeat};
 use crate::measure::session::Session;
 use crate::plan::Case;
@@ -49,23 +51,25 @@ impl Execution<'_> {
             .iter()
             .map(|case| of(case.id.as_str()).map_or(0, |c| c.launch))
             .collect();
+        // Cases that are measured together are of one device.
+        let device = cases.first().map_or("cpu", |case| &case.options.device);
+        let card = machine::card(device, &self.ctx.numbering);
         let mut recorder = Recorder {
             execution: self,
             cases,
             launches: &launches,
             paced,
-            warm_ups: latency.warm_up as usize * cases.len(),
             credit: 0,
+            card: card.and_then(Result::ok),
             watch: None,
         };
         let endings = repeat(&mut parties, &latency, &clock, &mut recorder)?;
-        let watch = recorder.watch;
+        let noise = recorder.noise(&clock);
         let failed = |error: PhaseError| Failed {
             stage: error.phase.name().into(),
             error: chain(error.source.as_ref()),
         };
         let endings: Vec<_> = endings.into_iter().map(|e| e.map_err(failed)).collect();
-        let noise = watch.map(|w| w.noise(&clock)).unwrap_or_default();
         for ((case, launch), ending) in cases.iter().zip(&launches).zip(&endings) {
             if ending.is_ok() {
                 self.append(&Record::Launch(Launch {
@@ -85,18 +89,23 @@ struct Recorder<'a, 'e> {
     cases: &'a [&'a Case],
     launches: &'a [u32],
     paced: bool,
-    /// Warm-up repetitions that are still to come.
-    warm_ups: usize,
     /// Repetitions that a paced child may still measure without asking.
     credit: u32,
-    watch: Option<Watch>,
+    /// The GPU that the cases run on.
+    card: Option<Card<'static>>,
+    watch: Option<Watch<'static>>,
+}
+
+impl Recorder<'_, '_> {
+    /// What may have disturbed the repetitions that counted.
+    fn noise(&self, clock: &dyn Clock) -> Noise {
+        let watch = self.watch.as_ref();
+        watch.map(|watch| watch.noise(clock)).unwrap_or_default()
+    }
 }
 
 impl Observer for Recorder<'_, '_> {
     fn go(&mut self) -> Result<bool, Failure> {
-        if self.warm_ups == 0 && self.watch.is_none() {
-            self.watch = Some(Watch::start(&self.execution.clock));
-        }
         if self.paced && self.credit == 0 {
             let Some(line) = self.execution.ctx.next_line()? else {
                 return Ok(false);
@@ -108,8 +117,11 @@ impl Observer for Recorder<'_, '_> {
         Ok(true)
     }
 
+    fn timed(&mut self) {
+        self.watch = Some(Watch::start(&self.execution.clock, self.card));
+    }
+
     fn record(&mut self, party: usize, r: Repetition) -> Result<(), Failure> {
-        self.warm_ups -= usize::from(r.warm_up);
         self.execution.append(&Record::Latency(LatencySample {
             case: self.cases[party].id.to_string(),
             launch: self.launches[party],

@@ -263,7 +263,7 @@ impl Execution<'_> {
     /// failed itself.
     fn measure(&mut self, group: &[Runnable<'_>]) -> Result<Vec<Result<usize, Failed>>, Failure> {
         let needed: u64 = group.iter().map(|r| r.ready.cost.memory_bytes()).sum();
-        let available = machine::report().usable_memory_bytes();
+        let available = machine::usable_memory_bytes();
         if let Some(error) = memory::shortage(needed, available) {
             let stage = "load".into();
             return Ok(vec![Err(Failed { stage, error }); group.len()]);

@@ -13,9 +13,9 @@ mod reader;
 mod writer;
 
 pub use entry::{
-    Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Exhibit, Extraction, FinishReason, Labels,
-    LatencySample, Launch, Noise, Peak, Record, SampleOutcome, SampleRecord, Score, StageCost,
-    StageTimes, TokenCounts, Used, Weights, Workload,
+    Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Exhibit, Extraction, FinishReason,
+    GpuNoise, GpuState, Labels, LatencySample, Launch, Noise, Peak, Record, SampleOutcome,
+    SampleRecord, Score, StageCost, StageTimes, TokenCounts, Used, Weights, Workload,
 };
 pub use manifest::{Cache, FORMAT_VERSION, Gpu, Machine, Manifest, Tool, experiment_digest};
 pub use reader::{Line, Run, lines};

@@ -215,6 +215,13 @@ fn tables_of_three_machines() {
             name: "Example GPU".into(),
             driver: Some("550.1".into()),
             memory_bytes: Some(16 << 30),
+            cuda_driver: Some("12.4".into()),
+            compute_capability: Some("9.0".into()),
+            max_sm_clock_mhz: Some(1980),
+            max_memory_clock_mhz: Some(2619),
+            power_limit_watts: Some(700.0),
+            bus_id: Some("0000:01:00.0".into()),
+            ..Gpu::default()
         }];
     };
     let fast = fast().with_manifest(|m| {
