@@ -76,6 +76,7 @@ impl Execution<'_> {
                     case: case.id.to_string(),
                     launch: *launch,
                     noise: noise.clone(),
+                    energy: None,
                 }))?;
             }
         }

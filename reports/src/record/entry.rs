@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Energy;
 use crate::published::Series;
 
 /// One line of `records.jsonl`.
@@ -213,6 +214,9 @@ pub struct Launch {
     pub launch: u32,
     /// What may have disturbed it.
     pub noise: Noise,
+    /// What its timed repetitions took; `None` in runs of before it was recorded, and where nothing was timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
 }
 
 /// Signs of disturbance over the timed repetitions of a launch. `None` where the system does not say.

@@ -7,11 +7,13 @@
 //! Readers ignore keys and record kinds they do not know, so a later tool may add either without a
 //! new format version. A change that would make an old reader wrong raises [`FORMAT_VERSION`].
 
+mod energy;
 mod entry;
 mod manifest;
 mod reader;
 mod writer;
 
+pub use energy::{Energy, Joules};
 pub use entry::{
     Answer, CaseEnd, CaseFacts, CaseOutcome, Component, Exhibit, Extraction, FinishReason,
     GpuNoise, GpuState, Labels, LatencySample, Launch, Noise, Peak, Record, SampleOutcome,
