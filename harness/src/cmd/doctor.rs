@@ -1,6 +1,7 @@
 //! `vlmbench doctor`: what this machine can run, and how to get the rest.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
 use vlmbench_backends::backend::{BACKENDS, DeviceEntry, EngineOptions, Precision, open};
@@ -18,6 +19,7 @@ use crate::error::{Failure, Outcome, chain};
 use crate::machine::gpu::{GpuNow, GpuReport};
 use crate::machine::{self, MachineReport};
 use crate::measure::clock::Monotonic;
+use crate::measure::energy::powercap::{self, POWERCAP};
 use crate::measure::peak::{self, Peak};
 use crate::model_ref;
 
@@ -44,6 +46,8 @@ pub struct Diagnosis {
     pub machine: MachineReport,
     /// Its graphics processors, with what is missing.
     pub gpus: GpuReport,
+    /// Its counters of energy.
+    pub energy: EnergyState,
     /// Its measured peak, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
@@ -64,6 +68,15 @@ pub struct Tool {
     pub version: &'static str,
     /// Git revision.
     pub revision: Option<&'static str>,
+}
+
+/// Counters of energy of the CPU.
+#[derive(Debug, Serialize)]
+pub struct EnergyState {
+    /// What they count.
+    pub counters: Vec<String>,
+    /// Why there are none.
+    pub missing: Option<String>,
 }
 
 /// An engine.
@@ -167,6 +180,7 @@ fn diagnose(ctx: &Context) -> Diagnosis {
             revision: crate::revision(),
         },
         gpus: machine::gpu_report(&machine.machine.gpus),
+        energy: energy(Path::new(POWERCAP)),
         machine,
         peak: None,
         backends: BACKENDS.iter().map(backend_state).collect(),
@@ -178,6 +192,15 @@ fn diagnose(ctx: &Context) -> Diagnosis {
         hub: hub_state(&ctx.hub),
         models,
     }
+}
+
+fn energy(powercap: &Path) -> EnergyState {
+    let found = powercap::packages(powercap);
+    let (counters, missing) = match found {
+        Ok(counters) => (counters.iter().map(|c| c.name().to_owned()).collect(), None),
+        Err(missing) => (Vec::new(), Some(missing.to_string())),
+    };
+    EnergyState { counters, missing }
 }
 
 fn backend_state(entry: &'static vlmbench_backends::backend::BackendEntry) -> BackendState {
@@ -363,6 +386,10 @@ fn text(d: &Diagnosis) -> String {
             "  warning   CPU governor is `{other}`: the clock varies; set `performance` to measure"
         )),
     }
+    line(match &d.energy.missing {
+        None => format!("  energy    counted of {}", d.energy.counters.join(", ")),
+        Some(why) => format!("  energy    not counted: {why}"),
+    });
     line(String::new());
     line("gpus".into());
     gpu_lines(&d.gpus).into_iter().for_each(&mut line);

@@ -1,8 +1,10 @@
 //! Latency cases: every repetition becomes a record. Cases that differ only in
 //! the engine are measured alternately.
 
+use std::path::Path;
+
 use vlmbench_backends::generate::PhaseError;
-use vlmbench_reports::record::{LatencySample, Launch, Noise, Record};
+use vlmbench_reports::record::{Energy, LatencySample, Launch, Noise, Record};
 
 use super::{Execution, Failed};
 use crate::config::latency::Latency;
@@ -10,6 +12,7 @@ use crate::error::{Failure, chain};
 use crate::launch::Watch;
 use crate::machine::{self, gpu::Card};
 use crate::measure::clock::Clock;
+use crate::measure::energy::{self, Begun, Meter, powercap::POWERCAP};
 use crate::measure::latency::{Observer, Party, Repetition, Workload, repeat};
 use crate::measure::session::Session;
 use crate::plan::Case;
@@ -54,17 +57,24 @@ impl Execution<'_> {
         // Cases that are measured together are of one device.
         let device = cases.first().map_or("cpu", |case| &case.options.device);
         let card = machine::card(device, &self.ctx.numbering);
+        let meter = match (paced, cases.len()) {
+            (true, _) => Meter::off(energy::PACED),
+            (_, 2..) => Meter::off(energy::IN_TURNS),
+            _ => Meter::of(device, card.as_ref(), Path::new(POWERCAP)),
+        };
         let mut recorder = Recorder {
             execution: self,
             cases,
             launches: &launches,
             paced,
             credit: 0,
-            card: card.and_then(Result::ok),
-            watch: None,
+            card: card.as_ref().and_then(|card| card.clone().ok()),
+            meter,
+            timed: 0,
+            began: None,
         };
         let endings = repeat(&mut parties, &latency, &clock, &mut recorder)?;
-        let noise = recorder.noise(&clock);
+        let (energy, noise) = recorder.end(&clock);
         let failed = |error: PhaseError| Failed {
             stage: error.phase.name().into(),
             error: chain(error.source.as_ref()),
@@ -76,7 +86,7 @@ impl Execution<'_> {
                     case: case.id.to_string(),
                     launch: *launch,
                     noise: noise.clone(),
-                    energy: None,
+                    energy: energy.clone(),
                 }))?;
             }
         }
@@ -94,14 +104,21 @@ struct Recorder<'a, 'e> {
     credit: u32,
     /// The GPU that the cases run on.
     card: Option<Card<'static>>,
-    watch: Option<Watch<'static>>,
+    meter: Meter<'static>,
+    /// Repetitions that counted.
+    timed: u32,
+    began: Option<(Watch<'static>, Begun)>,
 }
 
 impl Recorder<'_, '_> {
-    /// What may have disturbed the repetitions that counted.
-    fn noise(&self, clock: &dyn Clock) -> Noise {
-        let watch = self.watch.as_ref();
-        watch.map(|watch| watch.noise(clock)).unwrap_or_default()
+    /// What the repetitions that counted took, and what may have disturbed them. Energy first: it is of the
+    /// repetitions only.
+    fn end(&self, clock: &dyn Clock) -> (Option<Energy>, Noise) {
+        let Some((watch, begun)) = &self.began else {
+            return Default::default();
+        };
+        let energy = self.meter.end(begun, self.timed, clock);
+        (Some(energy), watch.noise(clock))
     }
 }
 
@@ -119,10 +136,13 @@ impl Observer for Recorder<'_, '_> {
     }
 
     fn timed(&mut self) {
-        self.watch = Some(Watch::start(&self.execution.clock, self.card));
+        let clock = &self.execution.clock;
+        let watch = Watch::start(clock, self.card);
+        self.began = Some((watch, self.meter.begin(clock)));
     }
 
     fn record(&mut self, party: usize, r: Repetition) -> Result<(), Failure> {
+        self.timed += u32::from(!r.warm_up);
         self.execution.append(&Record::Latency(LatencySample {
             case: self.cases[party].id.to_string(),
             launch: self.launches[party],

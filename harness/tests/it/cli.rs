@@ -133,7 +133,7 @@ fn a_misspelt_name_gets_a_suggestion() {
 }
 
 #[test]
-fn doctor_says_what_it_can_and_cannot_say_of_gpus() {
+fn doctor_says_what_it_can_and_cannot_say_of_gpus_and_energy() {
     let found = run_anywhere(["doctor", "--format", "json"]).json(0);
     let gpus = &found["gpus"];
     let known = gpus["found"].as_array().unwrap();
@@ -141,9 +141,20 @@ fn doctor_says_what_it_can_and_cannot_say_of_gpus() {
     // Here or nowhere: a GPU of NVIDIA's with its state, or what is missing.
     let has_state = known.iter().any(|gpu| gpu["now"].is_object());
     assert!(has_state || gpus["missing"].is_string(), "{gpus}");
+    let energy = &found["energy"];
+    let counters = energy["counters"].as_array().unwrap();
+    assert_eq!(
+        counters.is_empty(),
+        energy["missing"].is_string(),
+        "{energy}"
+    );
+
     let text = run_anywhere(["doctor"]).ok();
-    assert!(text.contains("\ngpus\n"), "{text}");
-    let told = gpus["missing"].as_str();
+    assert!(
+        text.contains("\ngpus\n") && text.contains("\n  energy "),
+        "{text}"
+    );
+    let told = gpus["missing"].as_str().or(energy["missing"].as_str());
     assert!(told.is_none_or(|why| text.contains(why)), "{text}");
 }
 
@@ -343,6 +354,11 @@ fn latency_keeps_every_sample_of_every_stage() {
     assert!(
         found["peak_rss_bytes"].as_u64().unwrap() > 1 << 20,
         "{found}"
+    );
+    assert_eq!(found["energy"]["requests"], 3);
+    assert_eq!(
+        found["joules_per_request"].is_null(),
+        found["energy"]["device"]["joules"].is_null()
     );
     assert_eq!(found["used"]["threads"], 1);
     assert_eq!(found["used"]["precision"], "f32");
