@@ -2,7 +2,7 @@
 //!
 //! Environment variables are read here and in [`crate::terminal`] only. Those
 //! of the hub are Hugging Face's own, so that the cache is shared with its
-//! tools.
+//! tools, and those of CUDA are NVIDIA's.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -13,6 +13,7 @@ use vlmbench_backends::hub::HubOptions;
 
 use crate::config::Configs;
 use crate::error::Failure;
+use crate::machine::gpu::Numbering;
 use crate::terminal::Terminal;
 
 /// What every command is given.
@@ -24,6 +25,8 @@ pub struct Context {
     pub hub: HubOptions,
     /// Colour, width, progress.
     pub terminal: Terminal,
+    /// How CUDA numbers its devices.
+    pub numbering: Numbering,
     /// Flags of every command that a process started by this one is to have, too.
     pub inherited: Vec<OsString>,
 }

@@ -4,14 +4,21 @@
 //! than a guess. Parsing is apart from reading, so that it is tested on texts
 //! of machines that the tests do not run on.
 
+pub mod gpu;
 mod hardware;
+mod nvml;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use vlmbench_reports::record::Machine;
+use vlmbench_reports::record::{Gpu, Machine};
+
+use gpu::{Card, GpuReport, Numbering};
+
+/// Where the kernel module of NVIDIA's driver says what it is.
+const NVIDIA: &str = "/proc/driver/nvidia";
 
 /// What Linux says of the first core; the others of a machine are taken to be
 /// like it.
@@ -79,35 +86,62 @@ pub fn machine() -> Machine {
         caches: hardware::caches(&core.join("cache")),
         governor: read(core.join("cpufreq/scaling_governor")),
         container_cores: read("/sys/fs/cgroup/cpu.max").and_then(|text| quota_cores(&text)),
-        container_memory_bytes: read("/sys/fs/cgroup/memory.max")
-            .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-            .and_then(|text| memory_limit(&text)),
-        gpus: hardware::gpus(
-            Path::new("/proc/driver/nvidia"),
-            Path::new("/sys/class/drm"),
-        ),
+        container_memory_bytes: container_memory_bytes(),
+        gpus: gpus(),
     }
+}
+
+/// Graphics processors: NVIDIA's as the driver's library says them, or else what its kernel module says; then others.
+fn gpus() -> Vec<Gpu> {
+    let mut gpus = match nvml::open() {
+        Ok(driver) => driver.gpus(),
+        Err(_) => hardware::nvidia(Path::new(NVIDIA)),
+    };
+    gpus.extend(hardware::amd(Path::new("/sys/class/drm")));
+    gpus
+}
+
+/// The card that `device` is, as CUDA numbers them, or why that is not known; `None` if it is none of NVIDIA's.
+pub fn card(device: &str, numbering: &Numbering) -> Option<Result<Card<'static>, String>> {
+    gpu::card(device, numbering, nvml::open, traces)
+}
+
+/// What is to be known of graphics processors now.
+pub fn gpu_report(gpus: &[Gpu]) -> GpuReport {
+    gpu::report(gpus, nvml::open(), &traces())
+}
+
+fn traces() -> gpu::Traces {
+    hardware::traces(Path::new(NVIDIA), Path::new("/sys/bus/pci/devices"))
 }
 
 /// Everything known about the machine.
 pub fn report() -> MachineReport {
-    let meminfo = read("/proc/meminfo").unwrap_or_default();
     MachineReport {
         machine: machine(),
-        available_memory_bytes: memory(&meminfo, "MemAvailable"),
+        available_memory_bytes: available_memory_bytes(),
     }
 }
 
-impl MachineReport {
-    /// Memory that a model may take: what is available, or the container's
-    /// limit where that is less.
-    pub fn usable_memory_bytes(&self) -> Option<u64> {
-        let bounds = [
-            self.available_memory_bytes,
-            self.machine.container_memory_bytes,
-        ];
-        bounds.into_iter().flatten().min()
-    }
+/// Memory that a model may take: what is available, or the container's limit
+/// where that is less.
+pub fn usable_memory_bytes() -> Option<u64> {
+    smaller(available_memory_bytes(), container_memory_bytes())
+}
+
+fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
+}
+
+fn available_memory_bytes() -> Option<u64> {
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    memory(&meminfo, "MemAvailable")
+}
+
+fn container_memory_bytes() -> Option<u64> {
+    read("/sys/fs/cgroup/memory.max")
+        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+        .and_then(|text| memory_limit(&text))
 }
 
 /// Size of the last-level cache that the first core sees, bytes.
@@ -248,12 +282,9 @@ processor\t: 2\nmodel name\t: Some CPU @ 2.00GHz\nphysical id\t: 0\ncore id\t\t:
 
     #[test]
     fn a_model_may_take_the_smaller_of_both_bounds() {
-        let mut report = report();
-        report.available_memory_bytes = Some(8);
-        report.machine.container_memory_bytes = Some(6);
-        assert_eq!(report.usable_memory_bytes(), Some(6));
-        report.machine.container_memory_bytes = None;
-        assert_eq!(report.usable_memory_bytes(), Some(8));
+        assert_eq!(smaller(Some(8), Some(6)), Some(6));
+        assert_eq!(smaller(Some(8), None), Some(8));
+        assert_eq!(smaller(None, None), None);
         assert!(usable_threads() >= 1);
     }
 }

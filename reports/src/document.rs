@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::{
     breakdown,
     claims::{self, Claim},
+    energy::Consumer,
     error::{Result, io},
     frame, fronts, gate,
     hardware::{self, Hardware},
@@ -201,6 +202,15 @@ fn latency(page: &mut Pages, report: &Report) {
          stages up to the first token, a multiply-add as 2. An accuracy that is marked *published* \
          was not measured: it is quoted for the same encoder and resolution.",
     );
+    let energies = report.summaries.iter().map(|summary| &summary.energy);
+    if !Consumer::known(energies).is_empty() {
+        page.paragraph(
+            "**J/request** is energy over the timed repetitions by their number, everything between image bytes and last \
+             token included: of the CPU's packages with their memory, where it is counted, or of the GPU that the case ran \
+             on, beside which *host* is the packages. A counter counts the whole device, whoever's work it was. – where no \
+             counter could be read or the repetitions were too short for it; the ledger says which.",
+        );
+    }
     let seeded = |s: &&CaseSummary| s.facts.as_ref().is_some_and(|f| f.weights.is_seeded());
     let count = report.summaries.iter().filter(seeded).count();
     if count > 0 {

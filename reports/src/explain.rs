@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
+    energy::{Consumer, joules},
     error::{Error, Result},
     record::{Line, RECORDS_FILE, Record, Run, SampleOutcome, lines},
     summary::{CaseSummary, Figure, summarise},
@@ -116,6 +117,26 @@ fn figures(run: &Run, summary: &CaseSummary) -> Vec<(String, String, String)> {
             ));
         }
     }
+    for consumer in Consumer::ALL {
+        if let Some(e) = summary.energy.figure(consumer) {
+            let what = match consumer {
+                Consumer::Device => "`device`",
+                Consumer::Host => "`host`",
+            };
+            all.push((
+                consumer.name().to_owned(),
+                format!("{} J", joules(e.median)),
+                format!(
+                    "median over launches of the sum of `joules` of {what} / `requests`; n = {}",
+                    e.n
+                ),
+            ));
+        }
+    }
+    all.extend((summary.energy.missing.iter()).map(|why| {
+        let what = "energy".to_owned();
+        (what, "–".to_owned(), why.clone())
+    }));
     if let Some(accuracy) = &summary.accuracy {
         let sum = accuracy.sum.fraction().map(|(n, d)| format!("{n}/{d}"));
         all.push((

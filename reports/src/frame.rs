@@ -8,6 +8,7 @@ use polars::{
 };
 
 use crate::{
+    energy::{Consumer, RequestEnergy},
     error::{Result, io},
     record::{Answer, Extraction, FinishReason, LatencySample, Run, SampleOutcome, SampleRecord},
     report::Report,
@@ -129,6 +130,7 @@ pub fn summary(report: &Report) -> Result<DataFrame> {
     columns.whole("peak_device_bytes", CaseSummary::peak_device_bytes);
     columns.whole("repetitions", |r| Some(r.latency.values().next()?.n as u64));
     columns.figures(CaseSummary::figure);
+    columns.energies(|r| &r.energy);
     for (name, pick) in [("p90", 0_usize), ("p95", 1), ("p99", 2)] {
         columns.number(&format!("ttft.paper_{name}_ms"), |r| {
             let estimate = r.figure(Figure::TtftPaper)?;
@@ -198,6 +200,22 @@ impl<'a, R> Columns<'a, R> {
             });
             self.number(&format!("{name}_high_ms"), |r| {
                 Some(of(r, figure)?.interval?.high)
+            });
+        }
+    }
+
+    /// Median and interval of the energy of a request, joules, where any row has one.
+    pub fn energies(&mut self, of: impl Fn(&R) -> &RequestEnergy) {
+        for consumer in Consumer::known(self.rows.iter().map(&of)) {
+            let name = consumer.name();
+            self.number(&format!("{name}_median_j"), |r| {
+                Some(of(r).figure(consumer)?.median)
+            });
+            self.number(&format!("{name}_low_j"), |r| {
+                Some(of(r).figure(consumer)?.interval?.low)
+            });
+            self.number(&format!("{name}_high_j"), |r| {
+                Some(of(r).figure(consumer)?.interval?.high)
             });
         }
     }

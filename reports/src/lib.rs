@@ -6,6 +6,7 @@
 //! | [`published`] | what do papers say about the same encoder and resolution? |
 //! | [`stats`] | how sure is a figure, and is a difference or a change real? |
 //! | [`summary`] | which figures follow from the records? TTFT, TPOT, accuracy per case |
+//! | [`energy`] | how much energy does a request take?
 //! | [`claims`] | how much faster is one model than another, published and measured? |
 //! | [`pack`] | how far were a paper's tables reproduced? |
 //! | [`hardware`] | how do machines compare on the same recipes, and beside their own peaks? |
@@ -29,6 +30,7 @@
 pub mod breakdown;
 pub mod claims;
 pub mod document;
+pub mod energy;
 pub mod error;
 pub mod explain;
 pub mod frame;

@@ -6,14 +6,16 @@
 //! - `ttft.user` = one measured interval from encoded image bytes to the first token.
 //! - TPOT = mean of the decode steps of a repetition, that is (last token - first token) /
 //!   (tokens - 1): the first token belongs to TTFT.
+//! - energy of a request = joules of a launch's timed repetitions / their number, see [`RequestEnergy`].
 //! - accuracy = sum of scores / n, where n counts failed samples too, at score 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    energy::RequestEnergy,
     record::{
-        Answer, CaseEnd, CaseFacts, CaseOutcome, Extraction, FinishReason, LatencySample, Run,
-        SampleOutcome, StageTimes,
+        Answer, CaseEnd, CaseFacts, CaseOutcome, Extraction, FinishReason, LatencySample, Launch,
+        Run, SampleOutcome, StageTimes,
     },
     stats::{Estimate, ExactSum, Interval, mean_interval, quantile},
 };
@@ -110,6 +112,8 @@ pub struct CaseSummary {
     /// Latency figures in milliseconds: over the medians of launches where several came to their end, else over
     /// the timed repetitions; empty for a quality case.
     pub latency: BTreeMap<Figure, Estimate>,
+    /// Energy of a request, from the launches that came to their end.
+    pub energy: RequestEnergy,
     /// Accuracy; `None` without samples, and always `None` for seeded weights.
     pub accuracy: Option<Accuracy>,
 }
@@ -213,8 +217,10 @@ pub fn summarise(run_index: usize, run: &Run) -> Vec<CaseSummary> {
         timed.entry(&sample.case).or_default().push(sample);
     }
     let mut ended: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    let mut launches: BTreeMap<&str, Vec<&Launch>> = BTreeMap::new();
     for launch in &run.launches {
         ended.entry(&launch.case).or_default().insert(launch.launch);
+        launches.entry(&launch.case).or_default().push(launch);
     }
     let mut outcomes: BTreeMap<&str, Vec<&SampleOutcome>> = BTreeMap::new();
     for sample in &run.samples {
@@ -235,6 +241,7 @@ pub fn summarise(run_index: usize, run: &Run) -> Vec<CaseSummary> {
                 run: run_index,
                 facts,
                 end: run.ends.get(id).cloned(),
+                energy: RequestEnergy::of(launches.get(id).map_or(&[], Vec::as_slice)),
                 latency: estimates(timed.get(id).map_or(&[], Vec::as_slice), ended.get(id)),
                 accuracy: outcomes
                     .get(id)

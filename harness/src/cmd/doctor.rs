@@ -1,6 +1,7 @@
 //! `vlmbench doctor`: what this machine can run, and how to get the rest.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
 use vlmbench_backends::backend::{BACKENDS, DeviceEntry, EngineOptions, Precision, open};
@@ -9,13 +10,16 @@ use vlmbench_backends::hub::HubOptions;
 use vlmbench_backends::onnxruntime::library::Library;
 use vlmbench_backends::recipe::{Recipe, Weights};
 use vlmbench_backends::weights::{Inventory, Part};
+use vlmbench_reports::hardware;
 
 use super::Format;
 use crate::config::ConfigKind;
 use crate::context::Context;
 use crate::error::{Failure, Outcome, chain};
+use crate::machine::gpu::{GpuNow, GpuReport};
 use crate::machine::{self, MachineReport};
 use crate::measure::clock::Monotonic;
+use crate::measure::energy::powercap::{self, POWERCAP};
 use crate::measure::peak::{self, Peak};
 use crate::model_ref;
 
@@ -40,6 +44,10 @@ pub struct Diagnosis {
     pub tool: Tool,
     /// The machine.
     pub machine: MachineReport,
+    /// Its graphics processors, with what is missing.
+    pub gpus: GpuReport,
+    /// Its counters of energy.
+    pub energy: EnergyState,
     /// Its measured peak, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
@@ -60,6 +68,15 @@ pub struct Tool {
     pub version: &'static str,
     /// Git revision.
     pub revision: Option<&'static str>,
+}
+
+/// Counters of energy of the CPU.
+#[derive(Debug, Serialize)]
+pub struct EnergyState {
+    /// What they count.
+    pub counters: Vec<String>,
+    /// Why there are none.
+    pub missing: Option<String>,
 }
 
 /// An engine.
@@ -148,7 +165,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
 fn diagnose(ctx: &Context) -> Diagnosis {
     let machine = machine::report();
     let mut problems = Vec::new();
-    let models = models(ctx, machine.usable_memory_bytes(), &mut problems);
+    let models = models(ctx, machine::usable_memory_bytes(), &mut problems);
     let counts = ConfigKind::ALL
         .map(|kind| (kind.folder(), ctx.configs.names(kind).len()))
         .to_vec();
@@ -162,6 +179,8 @@ fn diagnose(ctx: &Context) -> Diagnosis {
             version: crate::VERSION,
             revision: crate::revision(),
         },
+        gpus: machine::gpu_report(&machine.machine.gpus),
+        energy: energy(Path::new(POWERCAP)),
         machine,
         peak: None,
         backends: BACKENDS.iter().map(backend_state).collect(),
@@ -173,6 +192,15 @@ fn diagnose(ctx: &Context) -> Diagnosis {
         hub: hub_state(&ctx.hub),
         models,
     }
+}
+
+fn energy(powercap: &Path) -> EnergyState {
+    let found = powercap::packages(powercap);
+    let (counters, missing) = match found {
+        Ok(counters) => (counters.iter().map(|c| c.name().to_owned()).collect(), None),
+        Err(missing) => (Vec::new(), Some(missing.to_string())),
+    };
+    EnergyState { counters, missing }
 }
 
 fn backend_state(entry: &'static vlmbench_backends::backend::BackendEntry) -> BackendState {
@@ -280,6 +308,37 @@ fn missing(weights: &Weights, failure: &Failure) -> String {
     }
 }
 
+/// Graphics processors in words, each with its state, and what is missing.
+fn gpu_lines(report: &GpuReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for GpuNow { gpu, now } in &report.found {
+        lines.push(format!("  {}", hardware::gpu(gpu)));
+        let Some(now) = now else { continue };
+        let clock = |what: &str, mhz: Option<u32>| mhz.map(|mhz| format!("{what} {mhz} MHz"));
+        let held = now
+            .throttle
+            .as_ref()
+            .map(|reasons| match reasons.is_empty() {
+                true => "clocks not held back".to_owned(),
+                false => format!("clocks held back by {}", reasons.join(", ")),
+            });
+        let state = [
+            now.temperature_c.map(|celsius| format!("{celsius} °C")),
+            clock("SM clock", now.sm_clock_mhz),
+            clock("memory clock", now.memory_clock_mhz),
+            held,
+        ];
+        let state: Vec<String> = state.into_iter().flatten().collect();
+        if !state.is_empty() {
+            lines.push(format!("    now       {}", state.join(", ")));
+        }
+    }
+    if let Some(missing) = &report.missing {
+        lines.push(format!("  NVIDIA    {missing}"));
+    }
+    lines
+}
+
 fn text(d: &Diagnosis) -> String {
     let mut out = String::new();
     let unknown = || "unknown".to_owned();
@@ -327,6 +386,13 @@ fn text(d: &Diagnosis) -> String {
             "  warning   CPU governor is `{other}`: the clock varies; set `performance` to measure"
         )),
     }
+    line(match &d.energy.missing {
+        None => format!("  energy    counted of {}", d.energy.counters.join(", ")),
+        Some(why) => format!("  energy    not counted: {why}"),
+    });
+    line(String::new());
+    line("gpus".into());
+    gpu_lines(&d.gpus).into_iter().for_each(&mut line);
     if let Some(peak) = &d.peak {
         line(String::new());
         line(super::peak::text(peak).trim_end().to_owned());

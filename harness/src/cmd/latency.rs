@@ -1,10 +1,12 @@
 //! `vlmbench latency MODEL`: one model, no experiment file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 use vlmbench_backends::backend::{EngineFacts, EngineOptions, Level, Precision, Settings};
-use vlmbench_reports::record::LatencySample;
+use vlmbench_reports::energy::joules;
+use vlmbench_reports::record::{Energy, LatencySample};
 use vlmbench_reports::stats::Estimate;
 use vlmbench_reports::summary::Figure;
 use vlmbench_reports::table::{Align, Table, column, milliseconds};
@@ -15,6 +17,7 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
 use crate::measure::clock::Monotonic;
+use crate::measure::energy::{self, Begun, Meter, powercap::POWERCAP};
 use crate::measure::latency::{Earlier, Observer, Party, Repetition, Workload as Inputs, repeat};
 use crate::measure::memory;
 use crate::measure::session::{Load, Session, affordable};
@@ -157,6 +160,9 @@ struct Measured<'a> {
     ttft_user_samples_ms: Vec<f64>,
     parameters: u64,
     peak_rss_bytes: Option<u64>,
+    /// Energy of a request on the device, joules, and what it was measured from.
+    joules_per_request: Option<f64>,
+    energy: Option<Energy>,
     used: &'a EngineFacts,
 }
 
@@ -187,11 +193,22 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         bar: &bar,
         paced: args.paced,
         samples: Vec::new(),
+        clock: Monotonic::start(),
+        meter: match args.paced {
+            true => Meter::off(energy::PACED),
+            false => {
+                let device = &args.engine.device;
+                let card = machine::card(device, &ctx.numbering);
+                Meter::of(device, card.as_ref(), Path::new(POWERCAP))
+            }
+        },
+        began: None,
     };
-    let clock = Monotonic::start();
+    let clock = progress.clock;
     for ending in repeat(&mut parties, &latency, &clock, &mut progress)? {
         ending.map_err(|error| Failure::Backend(*error.source))?;
     }
+    let energy = progress.energy();
     let samples = progress.samples;
     let [Party { session, .. }] = &parties;
     bar.finish_and_clear();
@@ -212,6 +229,8 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         ttft_user_samples_ms: user,
         parameters: cost.total_params(),
         peak_rss_bytes: memory::peak_bytes(),
+        joules_per_request: energy.as_ref().and_then(Energy::per_request),
+        energy,
         used: &session.engine,
     };
     match args.format {
@@ -231,6 +250,18 @@ struct Progress<'a> {
     bar: &'a indicatif::ProgressBar,
     paced: bool,
     samples: Vec<LatencySample>,
+    clock: Monotonic,
+    meter: Meter<'static>,
+    began: Option<Begun>,
+}
+
+impl Progress<'_> {
+    /// What the repetitions that counted took.
+    fn energy(&self) -> Option<Energy> {
+        let requests = self.samples.len() as u32;
+        let begun = self.began.as_ref()?;
+        Some(self.meter.end(begun, requests, &self.clock))
+    }
 }
 
 impl Observer for Progress<'_> {
@@ -239,6 +270,10 @@ impl Observer for Progress<'_> {
             true => Ok(self.ctx.next_line()?.is_some()),
             false => Ok(true),
         }
+    }
+
+    fn timed(&mut self) {
+        self.began = Some(self.meter.begin(&self.clock));
     }
 
     fn record(&mut self, _: usize, r: Repetition) -> Result<(), Failure> {
@@ -402,8 +437,11 @@ fn text(m: &Measured<'_>, width: usize) -> String {
     let peak = m
         .peak_rss_bytes
         .map(|b| format!(", peak {:.2} GiB", b as f64 / f64::from(1 << 30)));
+    let energy = m
+        .joules_per_request
+        .map(|energy| format!(", {} J a request", joules(energy)));
     format!(
-        "{}{px}: {} weights{}{}, {} {} {} {}, {} threads{}\n\n{}",
+        "{}{px}: {} weights{}{}, {} {} {} {}, {} threads{}{}\n\n{}",
         m.model,
         m.weights,
         visual.unwrap_or_default(),
@@ -414,6 +452,7 @@ fn text(m: &Measured<'_>, width: usize) -> String {
         m.used.precision,
         m.used.threads,
         peak.unwrap_or_default(),
+        energy.unwrap_or_default(),
         table.to_text(width)
     )
 }

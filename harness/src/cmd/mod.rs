@@ -34,6 +34,7 @@ use vlmbench_backends::onnxruntime::library;
 use crate::config::Configs;
 use crate::context::{Context, hub_options};
 use crate::error::{Exit, Failure, Outcome};
+use crate::machine::gpu::Numbering;
 use crate::terminal::{ColorChoice, Terminal};
 
 /// Accuracy against time to first token, for vision-language models.
@@ -189,9 +190,11 @@ fn run(cli: Cli, terminal: Terminal) -> Result<Outcome, Failure> {
     if let Some(path) = cli.global.onnxruntime.or(named.map(PathBuf::from)) {
         library::set_path(path);
     }
+    let variable = |name: &str| std::env::var(name).ok();
     let ctx = Context {
         configs: Configs::new(cli.global.configs.as_deref())?,
-        hub: hub_options(|name| std::env::var(name).ok(), cli.global.offline),
+        hub: hub_options(variable, cli.global.offline),
+        numbering: Numbering::of(variable),
         terminal,
         inherited,
     };

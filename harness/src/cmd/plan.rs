@@ -95,7 +95,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         hub: &hub,
     };
     let plan = Plan::build(&experiment, &sources, &mut |_| {})?;
-    let available = machine::report().usable_memory_bytes();
+    let available = machine::usable_memory_bytes();
     let estimates = match args.no_estimate {
         true => None,
         false => Some(estimates(&experiment, &plan, ctx)?),

@@ -183,7 +183,7 @@ pub fn measure(
     ctx: &Context,
 ) -> Result<Vec<Measured>, Failure> {
     let needed: u64 = arms.iter().map(|(_, case)| case.memory).sum();
-    let available = machine::report().usable_memory_bytes();
+    let available = machine::usable_memory_bytes();
     let together = available.is_none_or(|available| needed < available / 2);
     let mut order: Vec<usize> = (0..arms.len()).collect();
     let mut ended: BTreeMap<usize, Measured> = BTreeMap::new();

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use vlmbench_reports::record::Noise;
+use vlmbench_reports::record::{GpuNoise, GpuState, Noise};
 
+use crate::machine::gpu::Card;
 use crate::measure::clock::Clock;
 
 /// Counters of the system at one moment; Linux's, `None` elsewhere.
@@ -21,26 +22,35 @@ struct Counters {
 }
 
 /// Watches the machine from a moment on.
-pub struct Watch {
+pub struct Watch<'a> {
     began: Duration,
     before: Counters,
+    gpu: Option<(Card<'a>, GpuState)>,
 }
 
-impl Watch {
-    /// Starts now.
-    pub fn start(clock: &dyn Clock) -> Watch {
+impl<'a> Watch<'a> {
+    /// Starts now; `card` is the GPU that the launch runs on.
+    pub fn start(clock: &dyn Clock, card: Option<Card<'a>>) -> Watch<'a> {
+        let gpu = card.map(|card| (card, card.state()));
         Watch {
             began: clock.now(),
             before: Counters::now(),
+            gpu,
         }
     }
 
     /// What happened since.
     pub fn noise(&self, clock: &dyn Clock) -> Noise {
+        // First, for an idle GPU lowers its clock.
+        let gpu = self.gpu.as_ref().map(|(card, begin)| GpuNoise {
+            end: card.state(),
+            begin: begin.clone(),
+        });
         let seconds = (clock.now() - self.began).as_secs_f64();
         Noise {
             seconds,
             clock_mhz: clock_mhz(&read("/proc/cpuinfo")),
+            gpu,
             ..between(&self.before, &Counters::now())
         }
     }
@@ -148,6 +158,8 @@ fn throttled() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::gpu::tests::MadeUp;
+    use crate::measure::clock::tests::Manual;
 
     #[test]
     fn shares_are_of_all_cores() {
@@ -167,6 +179,22 @@ mod tests {
         assert_eq!((noise.preempted, noise.yielded), (Some(100), None));
         let none = between(&moment(5, 1, 1, 1), &moment(5, 1, 1, 1));
         assert_eq!((none.steal, none.others), (None, None));
+    }
+
+    #[test]
+    fn the_gpu_is_looked_at_at_both_ends() {
+        let state = |mhz, reason: &str| GpuState {
+            sm_clock_mhz: Some(mhz),
+            throttle: Some(vec![reason.into()]),
+            ..GpuState::default()
+        };
+        let (begin, end) = (state(345, "gpu_idle"), state(1200, "sw_thermal_slowdown"));
+        let driver = MadeUp::of(1);
+        *driver.states.lock().unwrap() = vec![begin.clone(), end.clone()];
+        let clock = Manual::default();
+        let noise = Watch::start(&clock, Some(driver.card())).noise(&clock);
+        assert_eq!(noise.gpu, Some(GpuNoise { begin, end }));
+        assert_eq!(Watch::start(&clock, None).noise(&clock).gpu, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vlmbench_reports::record::{Cache, Gpu};
 
+use super::gpu::Traces;
 use super::{read, values};
 
 /// Caches of a core, from the nearest; `folder` is its `cache` below
@@ -61,23 +62,44 @@ pub(super) fn clock_in_name(cpu: &str) -> Option<u32> {
     (ghz > 0.0).then(|| (1000.0 * ghz).round() as u32)
 }
 
-/// Graphics processors whose drivers say what they are. NVIDIA's says its
-/// version and the model under `/proc/driver/nvidia`, and nothing of the memory;
-/// AMD's says the memory with the card's device under `/sys/class/drm`.
-pub(super) fn gpus(nvidia: &Path, drm: &Path) -> Vec<Gpu> {
-    let driver = read(nvidia.join("version")).and_then(|text| nvidia_version(&text));
-    let cards = entries(&nvidia.join("gpus"))
-        .into_iter()
-        .filter_map(|card| {
-            let text = read(card.join("information"))?;
-            let name = values(&text, "Model").next()?.to_owned();
-            Some(Gpu {
-                name,
-                driver: driver.clone(),
-                memory_bytes: None,
-            })
-        });
-    let amd = entries(drm).into_iter().filter_map(|card| {
+/// NVIDIA's graphics processors as the kernel module says them: its version, their model and place on the bus.
+pub(super) fn nvidia(folder: &Path) -> Vec<Gpu> {
+    let driver = module(folder);
+    let cards = entries(&folder.join("gpus")).into_iter();
+    let gpu = |card: PathBuf| {
+        let text = read(card.join("information"))?;
+        Some(Gpu {
+            name: values(&text, "Model").next()?.to_owned(),
+            driver: driver.clone(),
+            bus_id: card.file_name()?.to_str().map(str::to_owned),
+            ..Gpu::default()
+        })
+    };
+    cards.filter_map(gpu).collect()
+}
+
+/// What there is of NVIDIA's: the version of the kernel module, and cards on the PCI bus.
+pub(super) fn traces(nvidia: &Path, pci: &Path) -> Traces {
+    let is = |device: &Path, file: &str, starts: &str| {
+        read(device.join(file)).is_some_and(|number| number.starts_with(starts))
+    };
+    // Its vendor's number, and a display controller's class.
+    let cards = entries(pci).into_iter();
+    let cards = cards.filter(|d| is(d, "vendor", "0x10de") && is(d, "class", "0x03"));
+    let place = |card: PathBuf| Some(card.file_name()?.to_str()?.to_owned());
+    Traces {
+        module: module(nvidia),
+        on_bus: cards.filter_map(place).collect(),
+    }
+}
+
+fn module(nvidia: &Path) -> Option<String> {
+    nvidia_version(&read(nvidia.join("version"))?)
+}
+
+/// AMD's graphics processors: the driver says the memory with the card's device under `/sys/class/drm`.
+pub(super) fn amd(drm: &Path) -> Vec<Gpu> {
+    let cards = entries(drm).into_iter().filter_map(|card| {
         let device = card.join("device");
         // Outputs of a card are entries beside it, with the same device.
         let name = card.file_name()?.to_str()?.strip_prefix("card")?;
@@ -85,11 +107,11 @@ pub(super) fn gpus(nvidia: &Path, drm: &Path) -> Vec<Gpu> {
         let memory = read(device.join("mem_info_vram_total"))?;
         Some(Gpu {
             name: read(device.join("product_name")).unwrap_or_else(|| "AMD, model unknown".into()),
-            driver: None,
             memory_bytes: memory.parse().ok(),
+            ..Gpu::default()
         })
     });
-    cards.chain(amd).collect()
+    cards.collect()
 }
 
 /// The number after `Kernel Module`, with or without words in between.
@@ -181,25 +203,40 @@ mod tests {
             ("drm/card0/device/product_name", "Example Card\n"),
             ("drm/card0-DP-1/device/mem_info_vram_total", "17163091968\n"),
             ("drm/card1/device/vendor", "0x1a03\n"),
+            ("pci/0000:01:00.0/vendor", "0x10de\n"),
+            ("pci/0000:01:00.0/class", "0x030200\n"),
+            // Its sound, and another maker's card.
+            ("pci/0000:01:00.1/vendor", "0x10de\n"),
+            ("pci/0000:01:00.1/class", "0x040300\n"),
+            ("pci/0000:02:00.0/vendor", "0x1002\n"),
+            ("pci/0000:02:00.0/class", "0x030000\n"),
         ]);
-        let found = gpus(&folder.path().join("nvidia"), &folder.path().join("drm"));
-        let expected = [
-            Gpu {
-                name: "Example GPU".into(),
-                driver: Some("550.54.15".into()),
-                memory_bytes: None,
-            },
-            Gpu {
-                name: "Example Card".into(),
-                driver: None,
-                memory_bytes: Some(17_163_091_968),
-            },
-        ];
-        assert_eq!(found, expected);
+        let at = |path: &str| folder.path().join(path);
+        let example = Gpu {
+            name: "Example GPU".into(),
+            driver: Some("550.54.15".into()),
+            bus_id: Some("0000:01:00.0".into()),
+            ..Gpu::default()
+        };
+        assert_eq!(nvidia(&at("nvidia")), [example]);
+        let card = Gpu {
+            name: "Example Card".into(),
+            memory_bytes: Some(17_163_091_968),
+            ..Gpu::default()
+        };
+        assert_eq!(amd(&at("drm")), [card]);
+        let found = Traces {
+            module: Some("550.54.15".into()),
+            on_bus: vec!["0000:01:00.0".into()],
+        };
+        assert_eq!(traces(&at("nvidia"), &at("pci")), found);
         let open =
             "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  Release Build";
         assert_eq!(nvidia_version(open).as_deref(), Some("565.57.01"));
         assert_eq!(nvidia_version("something else"), None);
-        assert_eq!(gpus(Path::new("/nowhere"), Path::new("/nowhere")), []);
+        let nowhere = Path::new("/nowhere");
+        assert_eq!(nvidia(nowhere), []);
+        assert_eq!(amd(nowhere), []);
+        assert_eq!(traces(nowhere, nowhere), Traces::default());
     }
 }

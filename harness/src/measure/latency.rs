@@ -249,6 +249,10 @@ pub trait Observer {
         Ok(true)
     }
 
+    /// Once, right before the first repetition that counts: nothing else lies between. The last one that counts has
+    /// just been recorded when [`repeat`] returns.
+    fn timed(&mut self) {}
+
     /// After each repetition, of the party with this index.
     fn record(&mut self, party: usize, repetition: Repetition) -> Result<(), Failure>;
 }
@@ -339,6 +343,7 @@ pub fn repeat(
         .collect();
     let going = |r: &Running<'_>| r.ending.is_ok() && !r.rule.done(clock);
     let mut round = 0;
+    let mut timed = false;
     while running.iter().any(going) {
         let warm_up = (round < latency.warm_up).then_some(round);
         if round == latency.warm_up {
@@ -357,6 +362,9 @@ pub fn repeat(
             }
             if !observer.go()? {
                 return Ok(running.into_iter().map(|r| r.ending).collect());
+            }
+            if warm_up.is_none() && !std::mem::replace(&mut timed, true) {
+                observer.timed();
             }
             r.once(index, warm_up, clock, observer)?;
         }

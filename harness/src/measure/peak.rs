@@ -186,7 +186,7 @@ pub fn waited_share(
 /// Large enough to be memory and not cache, and small beside what is free.
 fn buffer_bytes() -> usize {
     let cache = machine::last_level_cache_bytes().unwrap_or(0);
-    let free = machine::report().usable_memory_bytes();
+    let free = machine::usable_memory_bytes();
     let most = free.map_or(BUFFERS.1, |free| (free / 4).min(BUFFERS.1));
     usize::try_from((CACHES * cache).max(BUFFERS.0).min(most)).unwrap_or(usize::MAX)
 }

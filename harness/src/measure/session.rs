@@ -293,7 +293,7 @@ fn adopt(recipe: &mut Recipe, own: Recipe) {
 /// or if the engine cannot be opened, which loading will say.
 pub fn usable_memory(backend: &str, options: &EngineOptions) -> Option<u64> {
     match options.device.as_str() {
-        "cpu" => machine::report().usable_memory_bytes(),
+        "cpu" => machine::usable_memory_bytes(),
         _ => backend::open(backend, options).ok()?.free_device_memory(),
     }
 }

@@ -31,6 +31,7 @@ use crate::launch::Job;
 use crate::machine;
 use crate::measure::agreement::{Check, Outputs, Tolerances, positions};
 use crate::measure::clock::{Monotonic, timestamp};
+use crate::measure::energy::powercap::{self, Missing, POWERCAP};
 use crate::measure::memory::{self, Peaks};
 use crate::measure::session::{Load, Session, usable_memory};
 use crate::plan::{Case, CaseState, Plan, Ready, Workload};
@@ -122,6 +123,7 @@ pub fn execute(
         device_peak: None,
     };
     execution.publish(plan)?;
+    warn_of_energy(plan);
     let is_quality =
         |group: &Vec<usize>| matches!(plan.cases[group[0]].workload, Workload::Quality(_));
     let (asked, timed): (Vec<_>, Vec<_>) = plan.groups().into_iter().partition(is_quality);
@@ -132,6 +134,16 @@ pub fn execute(
     execution.groups(plan, &asked)?;
     execution.bar.finish_and_clear();
     Ok(())
+}
+
+/// Says once what somebody could do about energy that will not be known; every launch records why.
+fn warn_of_energy(plan: &Plan) {
+    let timed = |case: &Case| !matches!(case.workload, Workload::Quality(_));
+    if plan.cases.iter().any(timed)
+        && let Err(Missing::Refused(why)) = powercap::packages(Path::new(POWERCAP))
+    {
+        tracing::warn!("the energy of the CPU is not recorded: {why}");
+    }
 }
 
 /// Failed cases and samples of a finished run.

@@ -133,6 +133,32 @@ fn a_misspelt_name_gets_a_suggestion() {
 }
 
 #[test]
+fn doctor_says_what_it_can_and_cannot_say_of_gpus_and_energy() {
+    let found = run_anywhere(["doctor", "--format", "json"]).json(0);
+    let gpus = &found["gpus"];
+    let known = gpus["found"].as_array().unwrap();
+    assert!(known.iter().all(|gpu| gpu["name"].is_string()), "{gpus}");
+    // Here or nowhere: a GPU of NVIDIA's with its state, or what is missing.
+    let has_state = known.iter().any(|gpu| gpu["now"].is_object());
+    assert!(has_state || gpus["missing"].is_string(), "{gpus}");
+    let energy = &found["energy"];
+    let counters = energy["counters"].as_array().unwrap();
+    assert_eq!(
+        counters.is_empty(),
+        energy["missing"].is_string(),
+        "{energy}"
+    );
+
+    let text = run_anywhere(["doctor"]).ok();
+    assert!(
+        text.contains("\ngpus\n") && text.contains("\n  energy "),
+        "{text}"
+    );
+    let told = gpus["missing"].as_str().or(energy["missing"].as_str());
+    assert!(told.is_none_or(|why| text.contains(why)), "{text}");
+}
+
+#[test]
 fn a_device_that_is_not_there_is_refused() {
     let model = fixture("tiny-fastvlm");
     run_anywhere(["latency", arg(&model), "--device", "cuda:0"])
@@ -328,6 +354,11 @@ fn latency_keeps_every_sample_of_every_stage() {
     assert!(
         found["peak_rss_bytes"].as_u64().unwrap() > 1 << 20,
         "{found}"
+    );
+    assert_eq!(found["energy"]["requests"], 3);
+    assert_eq!(
+        found["joules_per_request"].is_null(),
+        found["energy"]["device"]["joules"].is_null()
     );
     assert_eq!(found["used"]["threads"], 1);
     assert_eq!(found["used"]["precision"], "f32");

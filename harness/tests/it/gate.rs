@@ -57,6 +57,20 @@ fn a_case_is_measured_in_as_many_processes_as_it_has_launches() {
             .all(|l| l["noise"]["seconds"].as_f64().unwrap() > 0.0),
         "{launches:?}"
     );
+    for launch in &launches {
+        let energy = &launch["energy"];
+        let timed = (records.iter()).filter(|r| {
+            r["kind"] == "latency" && r["launch"] == launch["launch"] && r["warm_up"] == false
+        });
+        assert_eq!(energy["requests"], timed.count(), "{launch}");
+        // Whether this machine has counters or not: a figure, or why there is none.
+        let device = &energy["device"];
+        assert_ne!(
+            device["joules"].is_null(),
+            device["missing"].is_null(),
+            "{launch}"
+        );
+    }
     for launch in numbers {
         let own = records
             .iter()

@@ -352,6 +352,10 @@ fn an_experiment_on_two_engines_alternates_and_resumes() {
             .map(|(w, _)| *w)
             .eq([true, true, false, false, false, false, false, false])
     );
+    // Counters cannot tell one engine's work from the other's.
+    let launch = records.iter().find(|r| r["kind"] == "launch").unwrap();
+    let why = launch["energy"]["device"]["missing"].as_str().unwrap();
+    assert!(why.contains("in turns"), "{launch}");
     let facts = records
         .iter()
         .find(|r| r["kind"] == "case" && r["labels"]["backend"] == "onnxruntime");

@@ -77,6 +77,10 @@ fn each_line_is_answered_by_one_repetition_until_the_input_ends() {
     assert_eq!(rest.lines().count(), 1, "{rest}");
     let report: Value = serde_json::from_str(&rest).unwrap();
     assert_eq!(report["iterations"], 59);
+    // Somebody else worked in between.
+    let why = report["energy"]["device"]["missing"].as_str().unwrap();
+    assert!(why.contains("another program"), "{why}");
+    assert_eq!(report["joules_per_request"], Value::Null);
     // The same samples, in the same order.
     assert_eq!(
         report["stages"]["prefill"]["samples_ms"],

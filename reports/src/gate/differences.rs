@@ -1,7 +1,9 @@
 //! What else differs between the two sides of a case: what a change may come from.
 
+use std::collections::BTreeSet;
+
 use super::Difference;
-use crate::record::{CaseFacts, Noise, Weights};
+use crate::record::{CaseFacts, GpuNoise, Noise, Weights};
 
 /// A clock that differs by more than this is told.
 const CLOCK: f64 = 0.03;
@@ -140,6 +142,13 @@ pub fn flags(noises: &[Noise], alone: bool) -> Vec<String> {
     };
     flag("pages were read from a disk", counted(|n| n.major_faults));
     flag("cores were throttled by heat", counted(|n| n.throttled));
+    let gpus = || noises.iter().filter_map(|n| n.gpu.as_ref());
+    let reasons: BTreeSet<&str> = gpus().flat_map(GpuNoise::held_back).collect();
+    let reasons: Vec<&str> = reasons.into_iter().collect();
+    flag(
+        &format!("the GPU's clock was held back ({})", reasons.join(", ")),
+        gpus().filter(|gpu| !gpu.held_back().is_empty()).count(),
+    );
     flags
 }
 
@@ -148,7 +157,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::record::{StageCost, Used, Workload};
+    use crate::record::{GpuState, StageCost, Used, Workload};
 
     fn facts() -> CaseFacts {
         let cost = StageCost {
@@ -219,5 +228,31 @@ mod tests {
         assert!(found[1].ends_with("2 of 2 launches"), "{found:?}");
         assert_eq!(clock(&calm, &busy).unwrap().candidate, "2000 MHz");
         assert_eq!(clock(&calm, &calm), None);
+    }
+
+    #[test]
+    fn a_gpu_that_was_held_back_is_a_disturbance_and_one_that_idled_is_none() {
+        let state = |reasons: &[&str]| GpuState {
+            throttle: Some(reasons.iter().map(|r| (*r).to_owned()).collect()),
+            ..GpuState::default()
+        };
+        let noise = |begin: &[&str], end: &[&str]| Noise {
+            gpu: Some(GpuNoise {
+                begin: state(begin),
+                end: state(end),
+            }),
+            ..Noise::default()
+        };
+        let calm = noise(&["gpu_idle"], &["applications_clocks_setting"]);
+        assert_eq!(
+            flags(&[calm.clone(), Noise::default()], true),
+            Vec::<String>::new()
+        );
+        let hot = noise(&["gpu_idle"], &["sw_thermal_slowdown", "hw_slowdown"]);
+        let capped = noise(&["hw_slowdown"], &[]);
+        assert_eq!(
+            flags(&[calm, hot, capped], false),
+            ["the GPU's clock was held back (hw_slowdown, sw_thermal_slowdown) in 2 of 3 launches"]
+        );
     }
 }

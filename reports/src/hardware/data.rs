@@ -46,6 +46,7 @@ impl Hardware<'_> {
             r.cell.facts.prompt_tokens.map(u64::from)
         });
         frame.figures(|r, figure| r.cell.figure(figure));
+        frame.energies(|r| &r.cell.summary.energy);
         for rate in Throughput::ALL {
             let name = rate.name().replace(' ', "_").replace("/s", "_per_s");
             frame.number(&name, |r| rate.of(r.cell));

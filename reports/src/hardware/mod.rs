@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 
 pub use cell::{COMPARED, Cell, Throughput};
 pub use merge::{Apart, Recipe};
-pub use passport::facts;
+pub use passport::{facts, gpu};
 pub use tables::Section;
 
 use crate::{

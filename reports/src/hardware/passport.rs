@@ -64,19 +64,26 @@ fn cache(cache: &Cache) -> String {
     format!("L{}{kind} {size}{shared}", cache.level)
 }
 
-fn gpu(gpu: &Gpu) -> String {
-    let memory = gpu
-        .memory_bytes
-        .map(|bytes| format!("{:.1} GiB", bytes as f64 / GIB));
-    let driver = gpu
-        .driver
-        .as_ref()
-        .map(|version| format!("driver {version}"));
-    let all: Vec<String> = [Some(gpu.name.clone()), memory, driver]
-        .into_iter()
-        .flatten()
-        .collect();
-    all.join(", ")
+/// A graphics processor in words, without what the driver did not say.
+pub fn gpu(gpu: &Gpu) -> String {
+    let named = |what: &str, text: &Option<String>| text.as_ref().map(|t| format!("{what}{t}"));
+    let clock = |what: &str, mhz: Option<u32>| mhz.map(|mhz| format!("{what} at most {mhz} MHz"));
+    let all = [
+        Some(gpu.name.clone()),
+        gpu.memory_bytes
+            .map(|bytes| format!("{:.1} GiB", bytes as f64 / GIB)),
+        named("driver ", &gpu.driver),
+        named("CUDA ", &gpu.cuda_driver),
+        named("compute capability ", &gpu.compute_capability),
+        clock("SM clock", gpu.max_sm_clock_mhz),
+        clock("memory clock", gpu.max_memory_clock_mhz),
+        gpu.power_limit_watts
+            .map(|watts| format!("power limit {watts:.0} W")),
+        named("bus ", &gpu.bus_id),
+        gpu.uuid.clone(),
+    ];
+    let known: Vec<String> = all.into_iter().flatten().collect();
+    known.join(", ")
 }
 
 impl Hardware<'_> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{COMPARED, Cell, Hardware, Recipe, Throughput, passport::tool};
 use crate::{
+    energy::{Consumer, joules},
     record::Used,
     stats::Estimate,
     summary::Figure,
@@ -83,16 +84,29 @@ impl Hardware<'_> {
             .collect()
     }
 
-    /// A line a recipe and column: times with their intervals, and throughput.
+    /// A line a recipe and column: times with their intervals, energy where it was measured, and throughput.
     pub fn comparison(&self) -> Table {
         let times =
             TIMES.map(|(figure, rank)| column(format!("{} ms", title(figure)), Align::Right, rank));
+        let cells = self.recipes.iter().flat_map(|recipe| &recipe.cells);
+        let consumers = Consumer::known(cells.map(|cell| &cell.summary.energy));
+        let energies = consumers.iter();
+        let energies = energies.map(|consumer| column(consumer.title(), Align::Right, 3));
         let rates = Throughput::ALL.map(|rate| column(rate.name(), Align::Right, 5));
-        self.lines(times.into_iter().chain(rates).collect(), |cell, _| {
-            let times = TIMES.map(|(figure, _)| or_dash(cell.figure(figure).map(with_interval)));
-            let rates = Throughput::ALL.map(|rate| or_dash(rate.of(cell).map(milliseconds)));
-            times.into_iter().chain(rates).collect()
-        })
+        self.lines(
+            times.into_iter().chain(energies).chain(rates).collect(),
+            |cell, _| {
+                let times = TIMES.map(|(figure, _)| {
+                    or_dash(cell.figure(figure).map(|e| with_interval(e, milliseconds)))
+                });
+                let energies = consumers.iter().map(|consumer| {
+                    let estimate = cell.summary.energy.figure(*consumer);
+                    or_dash(estimate.map(|e| with_interval(e, joules)))
+                });
+                let rates = Throughput::ALL.map(|rate| or_dash(rate.of(cell).map(milliseconds)));
+                times.into_iter().chain(energies).chain(rates).collect()
+            },
+        )
     }
 
     /// A line a recipe and column: shares of the machine's limits, and times over those of the first line.
@@ -236,15 +250,11 @@ fn differing(what: &str, values: impl Iterator<Item = (String, String)>) -> Opti
     differ.then(|| format!("{what}: {}", list.collect::<Vec<_>>().join("; ")))
 }
 
-/// `162 (150 – 176)`.
-fn with_interval(estimate: &Estimate) -> String {
-    let median = milliseconds(estimate.median);
+/// `162 (150 – 176)`, each written by `digits`.
+fn with_interval(estimate: &Estimate, digits: fn(f64) -> String) -> String {
+    let median = digits(estimate.median);
     match estimate.interval {
-        Some(i) => format!(
-            "{median} ({} – {})",
-            milliseconds(i.low),
-            milliseconds(i.high)
-        ),
+        Some(i) => format!("{median} ({} – {})", digits(i.low), digits(i.high)),
         None => median,
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
+    energy::Consumer,
     pareto,
     plot::{naming::Naming, styles},
     published::{Match, Point as PublishedPoint, Series, fold},
@@ -89,7 +90,7 @@ pub struct Value {
     pub from: Option<String>,
 }
 
-const AXES: [Axis; 6] = [
+const AXES: [Axis; 7] = [
     Axis {
         key: "ttft",
         title: "TTFT = encode + prefill",
@@ -119,6 +120,11 @@ const AXES: [Axis; 6] = [
         key: "memory",
         title: "peak memory of the process",
         unit: "MiB",
+    },
+    Axis {
+        key: "energy",
+        title: "energy of a request, of its device",
+        unit: "J",
     },
 ];
 
@@ -311,6 +317,10 @@ fn axis_values(summary: &CaseSummary) -> BTreeMap<&'static str, Value> {
                     .peak_memory_bytes()
                     .map(|b| b as f64 / (1 << 20) as f64),
             ),
+        ),
+        (
+            "energy",
+            summary.energy.figure(Consumer::Device).map(estimated),
         ),
     ];
     all.into_iter()

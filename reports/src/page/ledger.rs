@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::{
     breakdown,
+    energy::{Consumer, joules},
     record::{CaseFacts, MANIFEST_FILE, RECORDS_FILE, Weights},
     report::Report,
     summary::{CaseSummary, Figure},
@@ -124,10 +125,33 @@ fn facts(summary: &CaseSummary) -> Vec<(&'static str, String)> {
     if let Some(bytes) = summary.peak_memory_bytes() {
         all.push(("peak memory", format!("{} MiB", bytes >> 20)));
     }
+    all.extend(energy(summary).map(|text| ("energy", text)));
     if let Some(facts) = &summary.facts {
         all.extend(of_model(facts));
     }
     all
+}
+
+/// Joules of a request, or why they are not known; `None` in runs of before they were recorded.
+fn energy(summary: &CaseSummary) -> Option<String> {
+    let figure = |consumer: Consumer| {
+        let estimate = summary.energy.figure(consumer)?;
+        let of = match consumer {
+            Consumer::Device => "the device",
+            Consumer::Host => "the host's packages",
+        };
+        let n = estimate.n;
+        let launches = if n == 1 { "launch" } else { "launches" };
+        Some(format!(
+            "{} J a request of {of}, {n} {launches}",
+            joules(estimate.median)
+        ))
+    };
+    let figures = Consumer::ALL.into_iter().filter_map(figure);
+    let missing = summary.energy.missing.iter();
+    let missing = missing.map(|why| format!("not measured: {why}"));
+    let parts: Vec<String> = figures.chain(missing).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn of_model(facts: &CaseFacts) -> Vec<(&'static str, String)> {

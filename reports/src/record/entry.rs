@@ -1,9 +1,10 @@
 //! The records of a run: one type per kind of line in `records.jsonl`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Energy;
 use crate::published::Series;
 
 /// One line of `records.jsonl`.
@@ -231,6 +232,9 @@ pub struct Launch {
     pub launch: u32,
     /// What may have disturbed it.
     pub noise: Noise,
+    /// What its timed repetitions took; `None` in runs of before it was recorded, and where nothing was timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
 }
 
 /// Signs of disturbance over the timed repetitions of a launch. `None` where the system does not say.
@@ -255,6 +259,51 @@ pub struct Noise {
     pub clock_mhz: Option<f64>,
     /// Times that a core was throttled by heat.
     pub throttled: Option<u64>,
+    /// The GPU that it ran on; `None` on other devices, and where the driver does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuNoise>,
+}
+
+/// A GPU before the first and after the last timed repetition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuNoise {
+    /// Before the first.
+    pub begin: GpuState,
+    /// After the last.
+    pub end: GpuState,
+}
+
+impl GpuNoise {
+    /// Why its clock was lower than it could have been, at either end, each reason once. Idleness, and clocks that
+    /// somebody set, are no disturbance.
+    pub fn held_back(&self) -> BTreeSet<&str> {
+        const AS_MEANT: [&str; 3] = [
+            "gpu_idle",
+            "applications_clocks_setting",
+            "display_clock_setting",
+        ];
+        let ends = [&self.begin, &self.end].into_iter();
+        let reasons = ends.flat_map(|state| state.throttle.iter().flatten());
+        reasons
+            .map(String::as_str)
+            .filter(|reason| !AS_MEANT.contains(reason))
+            .collect()
+    }
+}
+
+/// A GPU at one moment. `None` where the driver does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuState {
+    /// Clock of its multiprocessors, MHz.
+    pub sm_clock_mhz: Option<u32>,
+    /// Clock of its memory, MHz.
+    pub memory_clock_mhz: Option<u32>,
+    /// Temperature of the die, degrees Celsius.
+    pub temperature_c: Option<u32>,
+    /// Why clocks are not higher, in NVML's names: `sw_power_cap`, `hw_thermal_slowdown`, ...; empty where nothing
+    /// holds them back.
+    pub throttle: Option<Vec<String>>,
 }
 
 /// What the machine can do at most on some threads, each figure the best of several repetitions, per second.

@@ -7,15 +7,18 @@
 //! Readers ignore keys and record kinds they do not know, so a later tool may add either without a
 //! new format version. A change that would make an old reader wrong raises [`FORMAT_VERSION`].
 
+mod energy;
 mod entry;
 mod manifest;
 mod reader;
 mod writer;
 
+pub use energy::{Energy, Joules};
 pub use entry::{
     Answer, CaseEnd, CaseFacts, CaseOutcome, Component, DeviceTimes, Exhibit, Extraction,
-    FinishReason, Labels, LatencySample, Launch, Noise, Peak, Record, SampleOutcome, SampleRecord,
-    Score, StageCost, StageTimes, TokenCounts, Used, Weights, Workload,
+    FinishReason, GpuNoise, GpuState, Labels, LatencySample, Launch, Noise, Peak, Record,
+    SampleOutcome, SampleRecord, Score, StageCost, StageTimes, TokenCounts, Used, Weights,
+    Workload,
 };
 pub use manifest::{Cache, FORMAT_VERSION, Gpu, Machine, Manifest, Tool, experiment_digest};
 pub use reader::{Line, Run, lines};

@@ -6,6 +6,7 @@ mod latex;
 
 use crate::{
     claims,
+    energy::{Consumer, joules},
     hardware::Hardware,
     record::CaseOutcome,
     report::{AccuracySource, Report},
@@ -143,6 +144,7 @@ pub fn column(title: impl Into<String>, align: Align, rank: u8) -> Column {
 /// The main table: latency cases with their cost, times, accuracies and memory.
 pub fn latency(report: &Report) -> Table {
     let sources = report.accuracy_sources();
+    let timed = || report.summaries.iter().filter(|s| !s.latency.is_empty());
     let mut columns = vec![
         column("case", Align::Left, 0),
         column("tokens", Align::Right, 2),
@@ -156,12 +158,15 @@ pub fn latency(report: &Report) -> Table {
         column("TPOT ms", Align::Right, 6),
         column("peak MiB", Align::Right, 5),
     ];
+    let consumers = Consumer::known(timed().map(|summary| &summary.energy));
+    let energies = consumers.iter();
+    columns.extend(energies.map(|consumer| column(consumer.title(), Align::Right, 4)));
     for (index, source) in sources.iter().enumerate() {
         let rank = if index == 0 { 1 } else { 8 };
         columns.push(column(source_title(*source), Align::Right, rank));
     }
     let mut table = Table::new(columns);
-    for summary in report.summaries.iter().filter(|s| !s.latency.is_empty()) {
+    for summary in timed() {
         let ttft = summary.figure(Figure::TtftPaper);
         let tokens = summary.facts.as_ref().and_then(|facts| facts.visual_tokens);
         let n = summary.latency.values().next().map(|estimate| estimate.n);
@@ -189,6 +194,10 @@ pub fn latency(report: &Report) -> Table {
                     .map(|bytes| (bytes >> 20).to_string()),
             ),
         ];
+        row.extend(consumers.iter().map(|consumer| {
+            let estimate = summary.energy.figure(*consumer);
+            or_dash(estimate.map(|e| joules(e.median)))
+        }));
         row.extend(
             sources
                 .iter()

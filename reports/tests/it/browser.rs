@@ -11,7 +11,7 @@ use crate::{synthetic::*, webdriver::Browser};
 /// A report of cases that have times, measured accuracies and published ones.
 fn page() -> (TempDir, PathBuf) {
     let folder = tempdir().unwrap();
-    write(folder.path(), &explored_records());
+    write(folder.path(), &metered_records());
     let files = report::report(&[folder.path()], folder.path()).unwrap();
     (folder, files.page)
 }
@@ -56,6 +56,20 @@ fn the_page_draws_and_its_controls_work() {
     assert!(after.as_str().unwrap().contains("visual tokens"), "{after}");
     set("grouping", "all");
     assert_eq!(browser.run(dots), 7);
+
+    // What was metered is one more axis; the case that was not has no point on it.
+    set("axis", "energy");
+    let metered = browser.run(label);
+    assert!(
+        metered.as_str().unwrap().contains("energy of a request"),
+        "{metered}"
+    );
+    assert_eq!(browser.run(dots), 6);
+    set("budget", "1000");
+    let cheapest = browser.run(best);
+    assert!(cheapest.as_str().unwrap().contains(" J"), "{cheapest}");
+    set("budget", "0");
+    set("axis", "tokens");
 
     // A point leads to its ledger.
     browser.run("document.querySelector('#chart a').dispatchEvent(new MouseEvent('click', {bubbles: true}))");

@@ -46,6 +46,7 @@ impl Model<'_> {
                 case: timed.case.clone(),
                 launch,
                 noise: Noise::default(),
+                energy: None,
             }));
         }
         records.push(end(&timed.case, CaseOutcome::Ok));

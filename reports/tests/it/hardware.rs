@@ -1,6 +1,6 @@
 //! Runs of several machines: what becomes a row, what stands apart, and what follows from known peaks.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
@@ -215,6 +215,13 @@ fn tables_of_three_machines() {
             name: "Example GPU".into(),
             driver: Some("550.1".into()),
             memory_bytes: Some(16 << 30),
+            cuda_driver: Some("12.4".into()),
+            compute_capability: Some("9.0".into()),
+            max_sm_clock_mhz: Some(1980),
+            max_memory_clock_mhz: Some(2619),
+            power_limit_watts: Some(700.0),
+            bus_id: Some("0000:01:00.0".into()),
+            ..Gpu::default()
         }];
     };
     let fast = fast().with_manifest(|m| {
@@ -232,6 +239,41 @@ fn tables_of_three_machines() {
     let report = report(&[slow(), fast, other]);
     let hardware = Hardware::of(&report).unwrap();
     insta::assert_snapshot!("hardware", page(&hardware));
+}
+
+#[test]
+fn energy_stands_beside_times_where_a_column_has_it() {
+    let metered = |setup: Setup, joules: f64| {
+        let mut setup = setup;
+        for resolution in [256, 512] {
+            let joules = Ok(BTreeMap::from([("package-0".into(), joules)]));
+            let launched = launch(
+                &case_id("fastvithd", resolution),
+                0,
+                Some(energy(2.0, joules)),
+            );
+            setup.records.push(Record::Launch(launched));
+        }
+        setup
+    };
+    let shown = |report: &Report| {
+        let hardware = Hardware::of(report).unwrap();
+        let text = hardware.comparison().to_text(400);
+        let frame = hardware.frame().unwrap();
+        let column = frame.column("energy_median_j").ok();
+        (text, column.map(|c| c.null_count()))
+    };
+    let (text, nulls) = shown(&report(&[metered(slow(), 140.0), fast()]));
+    assert!(
+        text.contains("J/request") && text.contains("20.0"),
+        "{text}"
+    );
+    assert!(!text.contains("host J/request"), "{text}");
+    // Two recipes, and the other machine has none.
+    assert_eq!(nulls, Some(2));
+    let (text, nulls) = shown(&report(&[slow(), fast()]));
+    assert!(!text.contains("J/request"), "{text}");
+    assert_eq!(nulls, None);
 }
 
 #[test]

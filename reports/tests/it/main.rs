@@ -1,6 +1,7 @@
 //! Tests of the crate through its public interface.
 
 mod browser;
+mod energy;
 mod exports;
 mod folder;
 mod format_v1;

@@ -320,6 +320,49 @@ pub fn explored_records() -> Vec<Record> {
     records
 }
 
+/// The same, each case in one launch that took 50 W, but for the first, whose window was too short.
+pub fn metered_records() -> Vec<Record> {
+    let mut records = explored_records();
+    for (index, (encoder, resolution, _, encode, prefill)) in LATENCY_CASES.into_iter().enumerate()
+    {
+        let seconds = 7.0 * (encode + prefill) as f64 / 1e3;
+        let joules = match index {
+            0 => Err("the window was too short".to_owned()),
+            _ => Ok(BTreeMap::from([
+                ("package-0".into(), 40.0 * seconds),
+                ("package-0/dram".into(), 10.0 * seconds),
+            ])),
+        };
+        let case = case_id(encoder, resolution);
+        records.push(Record::Launch(launch(
+            &case,
+            0,
+            Some(energy(seconds, joules)),
+        )));
+    }
+    records
+}
+
+/// Energy of seven requests.
+pub fn energy(seconds: f64, joules: Result<BTreeMap<String, f64>, String>) -> Energy {
+    Energy {
+        seconds,
+        requests: 7,
+        device: joules.into(),
+        host: None,
+    }
+}
+
+/// A launch without noise.
+pub fn launch(case: &str, launch: u32, energy: Option<Energy>) -> Launch {
+    Launch {
+        case: case.into(),
+        launch,
+        noise: Noise::default(),
+        energy,
+    }
+}
+
 /// A peak of round numbers, on as many threads as the cases have.
 pub fn peak() -> Peak {
     Peak {
