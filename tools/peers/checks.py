@@ -31,7 +31,7 @@ def relative_error(got: np.ndarray, reference: np.ndarray) -> float:
 def check_ours(contender: Contender, row: Row, setup: Setup) -> float:
     """Our error, as `vlmbench verify` finds it."""
     args = [setup.vlmbench, "verify", setup.checkpoint(row), "--reference", setup.reference(row), "--format", "json"]
-    args += ["--precision", contender.precision, "--threads", setup.threads, *engine(contender)]
+    args += ["--precision", contender.precision, "--threads", setup.threads, *engine(contender, setup)]
     args += ["--tolerance", tolerance(row, contender.precision)]
     if row.work == "encode":
         args += ["--resolution", row.size]

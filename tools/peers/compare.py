@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="rounds of a row [default: %(default)s]")
     parser.add_argument("--budget", type=float, default=300.0, help="seconds for a row's rounds [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="threads of everyone [default: %(default)s]")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda:0 [default: %(default)s]")
     parser.add_argument("--force", action="store_true", help="measure rows again that are in table.json")
     args = parser.parse_args()
     args.peers = {peer.strip() for peer in args.peers.split(",") if peer.strip()}
@@ -37,6 +38,9 @@ def arguments() -> argparse.Namespace:
     args.precisions = {one.strip() for one in args.precisions.split(",") if one.strip()}
     if unknown := args.precisions - set(rows.PRECISIONS):
         parser.error(f"no precision is named {', '.join(sorted(unknown))}; precisions: {', '.join(rows.PRECISIONS)}")
+    if args.device != "cpu":
+        # The others of this environment are built for the CPU.
+        args.peers &= {"torch"}
     if not args.vlmbench.is_file():
         parser.error(f"{args.vlmbench} is not there; build it with `cargo build --release`")
     return args
@@ -53,7 +57,7 @@ def write_checkpoint(row: rows.Row, setup: Setup) -> None:
 
 def main() -> int:
     args = arguments()
-    setup = Setup(args.vlmbench.resolve(), (args.out / "work").resolve(), args.threads)
+    setup = Setup(args.vlmbench.resolve(), (args.out / "work").resolve(), args.threads, args.device)
     setup.work.mkdir(parents=True, exist_ok=True)
     kept = args.out / "table.json"
     earlier = json.loads(kept.read_text()) if kept.is_file() else {"machine": None, "rows": []}

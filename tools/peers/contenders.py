@@ -25,11 +25,12 @@ class ContenderError(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """Where things are, and how many threads everyone has."""
+    """Where things are, how many threads everyone has, and which device."""
 
     vlmbench: Path
     work: Path
     threads: int
+    device: str
 
     def checkpoint(self, row: Row) -> Path:
         return self.work / row.network / "checkpoint"
@@ -77,10 +78,10 @@ def environment(threads: int) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
 
-def engine(contender: Contender) -> list:
+def engine(contender: Contender, setup: Setup) -> list:
     """What `vlmbench` is told to run on: the library is that of this Python, as the peer's."""
     if contender.engine == OURS:
-        return []
+        return ["--device", setup.device]
     package = Path(importlib.util.find_spec("onnxruntime").origin).parent
     library = next((package / "capi").glob("libonnxruntime.so.*"))
     return ["--backend", "onnxruntime", "--onnxruntime", library]
@@ -92,7 +93,7 @@ def command(contender: Contender, row: Row, setup: Setup) -> list[str]:
     if contender.ours:
         tokens = {"encode": (1, 1), "prefill": (row.size, 1), "decode": (row.size, DECODE_STEPS + 1)}[row.work]
         args = [setup.vlmbench, "latency", checkpoint, "--paced", "--warm-up", 0, "--format", "json"]
-        args += ["--precision", contender.precision, "--threads", setup.threads, *engine(contender)]
+        args += ["--precision", contender.precision, "--threads", setup.threads, *engine(contender, setup)]
         args += ["--prompt-tokens", tokens[0], "--decode-tokens", tokens[1]]
         if row.work == "encode":
             args += ["--resolution", row.size]
@@ -106,6 +107,7 @@ def command(contender: Contender, row: Row, setup: Setup) -> list[str]:
             args = ["llama_worker.py", *common, "--model", model, "--precision", contender.precision]
         case _:
             args = ["torch_worker.py", *common, "--precision", contender.precision, "--variant", contender.variant]
+            args += ["--device", setup.device]
             args += ["--channels-last"] if row.convolutional else []
     if row.work == "decode":
         args += ["--steps", DECODE_STEPS]

@@ -111,8 +111,9 @@ def ours_cells(summary: dict, precision: str) -> list[str]:
 def markdown(document: dict) -> str:
     """One table a precision."""
     machine, peaks = document["machine"], document["machine"]["peaks"]
+    on = machine["cpu"] if machine.get("device", "cpu") == "cpu" else f"{machine['device']} beside {machine['cpu']}"
     lines = [
-        f"{machine['cpu']}, {machine['threads']} threads, batch 1. Milliseconds, medians over rounds in random order; "
+        f"{on}, {machine['threads']} threads, batch 1. Milliseconds, medians over rounds in random order; "
         "ratio: ours over the best peer in the same round, median and quartiles.",
         "",
     ]

@@ -152,7 +152,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     if args.peak {
         let threads = args.threads.unwrap_or_else(machine::usable_threads).max(1);
         let bar = ctx.terminal.spinner("measuring the peak".into());
-        diagnosis.peak = Some(peak::measure(threads, &Monotonic::start())?);
+        diagnosis.peak = Some(peak::measure(peak::CPU, threads, &Monotonic::start())?);
         bar.finish_and_clear();
     }
     match args.format {

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use vlmbench_reports::history::fingerprint;
-use vlmbench_reports::record::{Record, Run, RunWriter};
+use vlmbench_reports::record::{CaseFacts, Record, Run, RunWriter};
 
 use super::Format;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
 use crate::measure::clock::Monotonic;
-use crate::measure::peak::{Peak, measure};
+use crate::measure::peak::{CPU, Peak, measure};
 
 /// Arguments of `peak`.
 #[derive(Debug, clap::Args)]
@@ -24,40 +24,65 @@ pub struct Args {
     /// Worker threads [default: as many as the cases of the runs had; without runs all cores]
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
+    /// Device [default: those of the cases of the runs; without runs cpu]
+    #[arg(long, value_name = "D")]
+    pub device: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
 
-/// A run folder that is written to, with the thread counts that it wants, at
-/// least one.
+/// A device, and of a CPU so many threads; 0 of a GPU.
+type Place = (String, usize);
+
+/// A run folder that is written to, with what it wants measured, at least one.
 struct Folder {
     writer: RunWriter,
-    threads: BTreeSet<usize>,
+    places: BTreeSet<Place>,
+}
+
+impl Args {
+    /// What is measured of a device that ran on so many threads; `None` if something
+    /// else was asked for.
+    fn place(&self, device: &str, threads: usize) -> Option<Place> {
+        let asked = self.device.as_deref().is_none_or(|asked| asked == device);
+        let threads = match device {
+            CPU => self.threads.map_or(threads, |threads| threads as usize),
+            _ => 0,
+        };
+        asked.then(|| (device.to_owned(), threads))
+    }
+
+    /// What is measured where no case says.
+    fn default_place(&self) -> Place {
+        let device = self.device.as_deref().unwrap_or(CPU);
+        let place = self.place(device, machine::usable_threads());
+        place.unwrap_or_default()
+    }
 }
 
 /// Measures the peak, records it and prints it.
 pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
-    let asked = args.threads.map(|threads| threads as usize);
     // All are opened before anything is measured, so that one that cannot be written fails at once.
     let machine = fingerprint(&machine::machine());
     let folders: Result<Vec<Folder>, Failure> = (args.runs.iter())
-        .map(|path| open(path, asked, &machine))
+        .map(|path| open(path, &args, &machine))
         .collect();
     let mut folders = folders?;
-    let wanted = folders.iter().flat_map(|folder| folder.threads.clone());
-    let mut counts: BTreeSet<usize> = wanted.collect();
-    if counts.is_empty() {
-        counts.insert(asked.unwrap_or_else(machine::usable_threads));
+    let wanted = folders.iter().flat_map(|folder| folder.places.clone());
+    let mut places: BTreeSet<Place> = wanted.collect();
+    if places.is_empty() {
+        places.insert(args.default_place());
     }
     let clock = Monotonic::start();
     let bar = ctx.terminal.spinner(String::new());
     let mut peaks = Vec::new();
-    for threads in counts {
-        bar.set_message(format!("measuring the peak of {threads} threads"));
-        let peak = measure(threads, &clock)?;
+    for place in places {
+        let (device, threads) = &place;
+        bar.set_message(format!("measuring the peak of {device}"));
+        let peak = measure(device, *threads, &clock)?;
         for folder in &mut folders {
-            if folder.threads.contains(&threads) {
+            if folder.places.contains(&place) {
                 folder.writer.append(&Record::Peak(peak.record()))?;
             }
         }
@@ -83,7 +108,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
 }
 
 /// Opens a run of this machine for writing.
-fn open(path: &Path, asked: Option<usize>, here: &str) -> Result<Folder, Failure> {
+fn open(path: &Path, args: &Args, here: &str) -> Result<Folder, Failure> {
     let run = Run::read(path)?;
     let there = fingerprint(&run.manifest.machine);
     if there != here {
@@ -104,24 +129,26 @@ fn open(path: &Path, asked: Option<usize>, here: &str) -> Result<Folder, Failure
             "the last record was torn and has been dropped; resume the run to repeat it"
         );
     }
-    let used = run.cases.values().filter_map(|facts| facts.used.threads);
-    let mut threads: BTreeSet<usize> = match asked {
-        Some(threads) => BTreeSet::from([threads]),
-        None => used.map(|threads| threads as usize).collect(),
+    let of_case = |facts: &CaseFacts| {
+        let ours = facts.used.device == CPU || facts.labels.backend == "candle";
+        let place = args.place(&facts.used.device, facts.used.threads? as usize);
+        place.filter(|_| ours)
     };
-    if threads.is_empty() {
-        threads.insert(machine::usable_threads());
+    let mut places: BTreeSet<Place> = run.cases.values().filter_map(of_case).collect();
+    if places.is_empty() {
+        places.insert(args.default_place());
     }
-    Ok(Folder { writer, threads })
+    Ok(Folder { writer, places })
 }
 
 /// The table of a peak, which `doctor` prints too.
 pub fn text(peak: &Peak) -> String {
-    let plural = if peak.threads == 1 { "" } else { "s" };
-    let mut out = format!(
-        "measured peak of {} thread{plural} (best, median)\n",
-        peak.threads
-    );
+    let of = match peak.threads {
+        0 => peak.device.clone(),
+        1 => "1 thread".into(),
+        n => format!("{n} threads"),
+    };
+    let mut out = format!("measured peak of {of} (best, median)\n");
     for (name, rate, unit) in peak.rates() {
         out.push_str(&match rate {
             Some(r) => format!(

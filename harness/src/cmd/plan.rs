@@ -2,6 +2,7 @@
 //! take here, before any of them runs. Nothing is fetched; what is loaded are
 //! the estimate's small probes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use crate::estimate::{CaseTime, EngineRates, Estimates, Fitted, Kind, Rates};
 use crate::machine;
 use crate::measure::clock::Monotonic;
 use crate::measure::memory;
+use crate::measure::session::usable_memory;
 use crate::plan::{Case, CaseState, Plan, Sources, Workload};
 
 /// Arguments of `plan`.
@@ -191,7 +193,7 @@ fn text(
         columns.extend([right("TTFT ms", 1), right("time", 0)]);
     }
     let mut table = Table::new(columns);
-    let mut problems = String::new();
+    let mut not_run = NotRun::default();
     for (index, case) in plan.cases.iter().enumerate() {
         let id = case.id.to_string();
         let Some(ready) = case.ready() else {
@@ -199,8 +201,7 @@ fn text(
                 CaseState::Skipped { .. } => "skipped",
                 _ => "cannot run",
             };
-            let reason = case.reason().unwrap_or_default();
-            problems.push_str(&format!("{what}: {id}: {reason}\n"));
+            not_run.add(what, case.reason().unwrap_or_default(), id);
             continue;
         };
         let cost = &ready.cost;
@@ -238,9 +239,17 @@ fn text(
     if !table.is_empty() {
         text.push_str(&table.to_text(width));
     }
+    let mut problems = not_run.text();
+    let mut free = BTreeMap::new();
     for group in plan.groups() {
         let cases = || group.iter().map(|index| &plan.cases[*index]);
         let needed = cases().filter_map(|c| c.ready().map(|r| r.cost.memory_bytes()));
+        let first = &plan.cases[group[0]];
+        let available = match first.options.device.as_str() {
+            "cpu" => available,
+            device => *(free.entry((&first.backend, device)))
+                .or_insert_with(|| usable_memory(&first.backend, &first.options)),
+        };
         if let Some(why) = memory::shortage(needed.sum(), available) {
             let ids: Vec<String> = cases().map(|c| c.id.to_string()).collect();
             problems.push_str(&format!("will not fit: {}: {why}\n", ids.join(" beside ")));
@@ -255,6 +264,32 @@ fn text(
         text.push_str(&problems);
     }
     text
+}
+
+/// Cases that are not run, those of one reason together.
+#[derive(Default)]
+struct NotRun(Vec<(&'static str, String, Vec<String>)>);
+
+impl NotRun {
+    fn add(&mut self, what: &'static str, reason: &str, id: String) {
+        let same = |(w, r, _): &&mut (&str, String, Vec<String>)| *w == what && r == reason;
+        match self.0.iter_mut().find(same) {
+            Some((_, _, ids)) => ids.push(id),
+            None => self.0.push((what, reason.to_owned(), vec![id])),
+        }
+    }
+
+    fn text(&self) -> String {
+        let text = |(what, reason, ids): &(&str, String, Vec<String>)| match &ids[..] {
+            [id] => format!("{what}: {id}: {reason}\n"),
+            ids => format!(
+                "{what}, {} cases: {reason}\n  {}\n",
+                ids.len(),
+                ids.join("\n  ")
+            ),
+        };
+        self.0.iter().map(text).collect()
+    }
 }
 
 /// A case's time; of a suite that is not here, a sample's.

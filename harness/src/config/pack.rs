@@ -198,7 +198,7 @@ mod tests {
             samples: Vec::new(),
             ends: BTreeMap::new(),
             exhibits: Vec::new(),
-            peaks: BTreeMap::new(),
+            peaks: Vec::new(),
             published: Vec::new(),
             torn: false,
         };

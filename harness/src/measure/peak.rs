@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vlmbench_backends::backend::Precision;
+use vlmbench_backends::candle::gpu::probe::GpuProbe;
 use vlmbench_backends::peak::{CHAINS, Probe};
 use vlmbench_reports::{record, stats::quantile};
 
@@ -42,15 +43,17 @@ pub struct Rate {
     pub n: usize,
 }
 
-/// What the machine can do at most on some threads.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// What the machine can do at most on some threads, or a GPU of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Peak {
-    /// Threads that worked at once.
+    /// Device.
+    pub device: String,
+    /// Threads that worked at once; 0 on a GPU.
     pub threads: usize,
     /// Share of their time that the threads waited for a core during the
     /// arithmetic; `None` where the system does not say.
     pub waited: Option<f64>,
-    /// f32 multiply-adds on registers, FLOP/s.
+    /// f32 multiply-adds on registers, FLOP/s; on a GPU its library's product.
     pub f32_flops: Rate,
     /// bfloat16 products on registers, FLOP/s; `None` where the CPU has no
     /// instruction for them.
@@ -75,6 +78,7 @@ impl Peak {
     /// The best of every figure, for a record.
     pub fn record(&self) -> record::Peak {
         record::Peak {
+            device: self.device.clone(),
             threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
             f32_flops: self.f32_flops.best,
             bf16_flops: self.bf16_flops.map(|rate| rate.best),
@@ -87,8 +91,24 @@ impl Peak {
     }
 
     /// Every figure with its name and unit, of which there are `10^9` each.
-    pub fn rates(&self) -> [(&'static str, Option<Rate>, &'static str); 6] {
-        [
+    pub fn rates(&self) -> Vec<(&'static str, Option<Rate>, &'static str)> {
+        if self.device != CPU {
+            return vec![
+                (
+                    "f32 matrix product",
+                    Some(self.f32_product_flops),
+                    "GFLOP/s",
+                ),
+                (
+                    "bf16 matrix product",
+                    Some(self.bf16_product_flops),
+                    "GFLOP/s",
+                ),
+                ("reading memory", Some(self.read_bytes), "GB/s"),
+                ("copying memory, both ways", Some(self.copy_bytes), "GB/s"),
+            ];
+        }
+        vec![
             ("f32 multiply-add", Some(self.f32_flops), "GFLOP/s"),
             ("bf16 product", self.bf16_flops, "GFLOP/s"),
             (
@@ -124,6 +144,7 @@ impl Peak {
     pub fn or_better(self, other: Peak) -> Peak {
         let better = |a: Rate, b: Rate| if b.best > a.best { b } else { a };
         Peak {
+            device: self.device,
             threads: self.threads,
             waited: match other.f32_flops.best > self.f32_flops.best {
                 true => other.waited,
@@ -147,8 +168,40 @@ impl Peak {
     }
 }
 
-/// Measures the peak of `threads` threads, in about a second.
-pub fn measure(threads: usize, clock: &dyn Clock) -> Result<Peak, Failure> {
+/// The device whose peak is one of threads.
+pub const CPU: &str = "cpu";
+
+/// Measures the peak of a device, that of a CPU on `threads` threads, in about a
+/// second.
+pub fn measure(device: &str, threads: usize, clock: &dyn Clock) -> Result<Peak, Failure> {
+    match device {
+        CPU => of_threads(threads, clock),
+        _ => of_gpu(device, clock),
+    }
+}
+
+fn of_gpu(device: &str, clock: &dyn Clock) -> Result<Peak, Failure> {
+    let probe = GpuProbe::open(device)?;
+    let rate = |work: fn(&GpuProbe) -> vlmbench_backends::Result<u64>| -> Result<Rate, Failure> {
+        // The first also chooses a kernel; its failure is that of all.
+        work(&probe)?;
+        Ok(rate(clock, || work(&probe).unwrap_or_default()))
+    };
+    let (f32_product, bf16_product) = (rate(GpuProbe::f32_product)?, rate(GpuProbe::bf16_product)?);
+    Ok(Peak {
+        device: device.to_owned(),
+        threads: 0,
+        waited: None,
+        f32_flops: f32_product,
+        bf16_flops: Some(bf16_product),
+        f32_product_flops: f32_product,
+        bf16_product_flops: bf16_product,
+        read_bytes: rate(GpuProbe::read)?,
+        copy_bytes: rate(GpuProbe::copy)?,
+    })
+}
+
+fn of_threads(threads: usize, clock: &dyn Clock) -> Result<Peak, Failure> {
     let probe = Probe::new(threads, buffer_bytes())?;
     let (began, waited_before) = (clock.now(), machine::waited());
     let best_of_chains = CHAINS
@@ -160,6 +213,7 @@ pub fn measure(threads: usize, clock: &dyn Clock) -> Result<Peak, Failure> {
     let waited = waited_share(waited_before, began, clock, probe.threads());
     let bf16 = probe.bf16_dot();
     Ok(Peak {
+        device: CPU.to_owned(),
         threads: probe.threads(),
         waited,
         f32_flops,
@@ -250,6 +304,7 @@ mod tests {
             n: 1,
         };
         let mut peak = Peak {
+            device: CPU.to_owned(),
             threads: 1,
             waited: None,
             f32_flops: rate(1.0),
@@ -274,14 +329,14 @@ mod tests {
         assert_eq!(peak.flops(Precision::Bf16), 1.0);
 
         assert_eq!(peak.disturbance(), None);
-        let mut later = peak;
+        let mut later = peak.clone();
         later.f32_flops = Rate {
             best: 4.0,
             median: 2.0,
             n: 2,
         };
         later.read_bytes = rate(2.0);
-        let both = peak.or_better(later);
+        let both = peak.clone().or_better(later);
         assert_eq!((both.f32_flops.best, both.read_bytes.best), (4.0, 3.0));
         assert!(both.disturbance().unwrap().contains("50% slower"));
         peak.waited = Some(0.3);

@@ -128,9 +128,9 @@ pub fn execute(
         |group: &Vec<usize>| matches!(plan.cases[group[0]].workload, Workload::Quality(_));
     let (asked, timed): (Vec<_>, Vec<_>) = plan.groups().into_iter().partition(is_quality);
     // What is timed comes first in a plan, too. The machine's peak belongs to its minutes.
-    let peak = execution.peak_before(plan);
+    let peaks = execution.peaks_before(plan);
     execution.groups(plan, &timed)?;
-    execution.peak_after(peak)?;
+    execution.peaks_after(peaks)?;
     execution.groups(plan, &asked)?;
     execution.bar.finish_and_clear();
     Ok(())

@@ -84,7 +84,7 @@ fn an_encoder_that_overflows_is_a_failed_case_and_no_latency() {
 fn a_device_with_a_clock_and_memory_has_both_in_the_records() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = format!(
-        "about: x\nmodels: [{{model: small-fastvithd, resolutions: [128]}}]\ndevices: [cpu, cuda-emulated]\n{LATENCY}"
+        "about: x\nmodels: [{{model: small-fastvithd, resolutions: [128]}}]\ndevices: [cpu, cuda-emulated]\nthreads: 1\n{LATENCY}"
     );
     std::fs::write(folder.path().join("both.yaml"), experiment).unwrap();
     run(folder.path(), ["run", "both.yaml", "--out", "out"]).ok();
@@ -110,4 +110,29 @@ fn a_device_with_a_clock_and_memory_has_both_in_the_records() {
         .map(|case| case["used"]["device"].as_str().unwrap())
         .collect();
     assert_eq!(used, ["cpu", "cuda-emulated"]);
+    // Each against what its own device can do.
+    let peaks = of_kind(&records, "peak");
+    let devices: Vec<Option<&str>> = peaks.iter().map(|p| p["device"].as_str()).collect();
+    assert_eq!(devices, [None, Some("cuda-emulated")]);
+    assert_eq!(
+        (&peaks[0]["threads"], &peaks[1]["threads"]),
+        (&1.into(), &0.into())
+    );
+    let shares = std::fs::read_to_string(out.join("tables/hardware.csv")).unwrap();
+    let column = |name: &str| {
+        let mut lines = shares.lines();
+        let at = lines
+            .next()
+            .unwrap()
+            .split(',')
+            .position(|c| c == name)
+            .unwrap();
+        let values = lines.map(|line| line.split(',').nth(at).unwrap().parse::<f64>().unwrap());
+        values.collect::<Vec<_>>()
+    };
+    let products = column("product_peak_flops");
+    assert!(products[0] > 0.0 && products[1] > 0.0 && products[0] != products[1]);
+    let again = run(folder.path(), ["peak", "out", "--device", "cuda-emulated"]).ok();
+    assert!(again.contains("measured peak of cuda-emulated"), "{again}");
+    assert_eq!(of_kind(&self::records(&out), "peak").len(), 3);
 }

@@ -97,7 +97,7 @@ pub fn stages(run: &Run, summary: &CaseSummary) -> Vec<Stage> {
     let ended = run.ended_launches(&summary.case);
     let facts = summary.facts.as_ref();
     let roof = facts.and_then(|facts| {
-        let peak = run.peaks.get(&facts.used.threads?)?;
+        let peak = run.peak(&facts.used.device, facts.used.threads)?;
         Some(Roof::of(peak, &facts.used.dtype))
     });
     let stage = |figure: Figure| {

@@ -78,7 +78,7 @@ pub fn rooflines(report: &Report) -> Vec<Roofline> {
 }
 
 fn roofline(report: &Report, run: &Run, cases: &[&Named<'_>]) -> Option<Roofline> {
-    let mut roofs: BTreeMap<(u32, &str), Roof> = BTreeMap::new();
+    let mut roofs: BTreeMap<(String, &str), Roof> = BTreeMap::new();
     let mut points = Vec::new();
     for case in cases {
         for stage in &case.stages {
@@ -86,8 +86,12 @@ fn roofline(report: &Report, run: &Run, cases: &[&Named<'_>]) -> Option<Roofline
             let Some(((roof, intensity), flops)) = placed else {
                 continue;
             };
-            let threads = case.facts.used.threads.unwrap_or_default();
-            roofs.insert((threads, &case.facts.used.dtype), roof);
+            let used = &case.facts.used;
+            let on = match used.device.as_str() {
+                "cpu" => format!("{} threads", used.threads.unwrap_or_default()),
+                device => device.to_owned(),
+            };
+            roofs.insert((on, &used.dtype), roof);
             points.push(RooflinePoint {
                 kind: STAGES.iter().position(|figure| *figure == stage.figure)?,
                 label: case.label.clone(),
@@ -104,18 +108,18 @@ fn roofline(report: &Report, run: &Run, cases: &[&Named<'_>]) -> Option<Roofline
     }
     let several = roofs
         .keys()
-        .any(|(threads, _)| Some(threads) != roofs.keys().next().map(|(t, _)| t));
-    let name = |(threads, dtype): &(u32, &str)| match several {
-        true => format!("{dtype}, {threads} threads"),
+        .any(|(on, _)| Some(on) != roofs.keys().next().map(|(first, _)| first));
+    let name = |(on, dtype): &(String, &str)| match several {
+        true => format!("{dtype}, {on}"),
         false => (*dtype).to_owned(),
     };
-    let read: Vec<String> = (run.peaks.values())
+    let read: Vec<String> = (run.peaks.iter())
         .map(|peak| {
-            format!(
-                "{:.1} GB/s on {} threads",
-                peak.read_bytes / 1e9,
-                peak.threads
-            )
+            let on = match peak.threads {
+                0 => peak.device.clone(),
+                n => format!("{n} threads"),
+            };
+            format!("{:.1} GB/s on {on}", peak.read_bytes / 1e9)
         })
         .collect();
     Some(Roofline {

@@ -24,7 +24,7 @@ pub struct Cell<'a> {
     /// What is known of the case.
     pub facts: &'a CaseFacts,
     /// The peak of the column.
-    pub peak: Option<Peak>,
+    pub peak: Option<&'a Peak>,
 }
 
 impl Cell<'_> {

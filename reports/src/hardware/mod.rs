@@ -79,7 +79,7 @@ pub struct Column<'a> {
     pub label: String,
     /// What the machine can do at most on these threads, for columns of the CPU: the run's record, or that of
     /// another run of the machine.
-    pub peak: Option<Peak>,
+    pub peak: Option<&'a Peak>,
 }
 
 impl Column<'_> {
@@ -161,7 +161,7 @@ impl<'a> Hardware<'a> {
 
 /// The column of a case, without its label; its machine is added to those known.
 fn column<'a>(
-    runs: &[Run],
+    runs: &'a [Run],
     run: usize,
     facts: &'a CaseFacts,
     machines: &mut Vec<Site>,
@@ -189,18 +189,21 @@ fn column<'a>(
         device: &labels.device,
         threads,
         label: String::new(),
-        peak: threads
-            .filter(|_| labels.device == "cpu")
-            .and_then(|threads| peak(runs, run, &site.fingerprint, threads)),
+        peak: peak(runs, run, &site.fingerprint, (&labels.device, threads)),
     }
 }
 
 /// The run's own record of the peak, or that of another run of its machine.
-fn peak(runs: &[Run], run: usize, machine: &str, threads: u32) -> Option<Peak> {
+fn peak<'a>(
+    runs: &'a [Run],
+    run: usize,
+    machine: &str,
+    (device, threads): (&str, Option<u32>),
+) -> Option<&'a Peak> {
     let of_machine = |run: &&Run| fingerprint(&run.manifest.machine) == machine;
     let own = std::iter::once(&runs[run]);
     let mut all = own.chain(runs.iter().filter(of_machine));
-    all.find_map(|run| run.peaks.get(&threads).copied())
+    all.find_map(|run| run.peak(device, threads))
 }
 
 /// `A` to `Z`, then numbers.

@@ -129,7 +129,7 @@ impl Hardware<'_> {
         for (name, figure) in PEAKS {
             row(name, &|machine, _| {
                 let of = |column: &Column<'_>| {
-                    let rate = figure(&column.peak?)? / 1e9;
+                    let rate = figure(column.peak?)? / 1e9;
                     Some(format!("{rate:.1} on {}", threads(column.threads)))
                 };
                 self.columns_of(machine).filter_map(of).collect()

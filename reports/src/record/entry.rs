@@ -306,12 +306,19 @@ pub struct GpuState {
     pub throttle: Option<Vec<String>>,
 }
 
-/// What the machine can do at most on some threads, each figure the best of several repetitions, per second.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The device whose peak is one of threads.
+pub(crate) const CPU: &str = "cpu";
+
+/// What the machine can do at most on some threads, or a GPU of it, each figure the best of several repetitions, per
+/// second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
-    /// Threads that worked at once.
+    /// Device.
+    #[serde(default = "cpu", skip_serializing_if = "is_cpu")]
+    pub device: String,
+    /// Threads that worked at once; 0 on a GPU.
     pub threads: u32,
-    /// f32 multiply-adds on registers, FLOP/s.
+    /// f32 multiply-adds on registers, FLOP/s; on a GPU its library's product.
     pub f32_flops: f64,
     /// bfloat16 products on registers, FLOP/s; `None` where the CPU has no instruction for them.
     pub bf16_flops: Option<f64>,
@@ -328,12 +335,20 @@ pub struct Peak {
     pub waited: Option<f64>,
 }
 
+fn cpu() -> String {
+    CPU.to_owned()
+}
+
+fn is_cpu(device: &String) -> bool {
+    device == CPU
+}
+
 impl Peak {
     /// The arithmetic peak that an element type is measured against, FLOP/s: bfloat16's own instruction where
     /// there is one, else f32's.
     pub fn flops(&self, dtype: &str) -> f64 {
         match self.bf16_flops {
-            Some(flops) if in_bf16(dtype) => flops,
+            Some(flops) if self.in_half(dtype) => flops,
             _ => self.f32_flops,
         }
     }
@@ -342,17 +357,23 @@ impl Peak {
     /// not measured in, such as those of quantised graphs.
     pub fn product_flops(&self, dtype: &str) -> Option<f64> {
         match dtype {
-            _ if in_bf16(dtype) => Some(self.bf16_product_flops),
-            // f16 is widened to f32 before it is multiplied.
+            _ if self.in_half(dtype) => Some(self.bf16_product_flops),
             "f32" | "f16" => Some(self.f32_product_flops),
             _ => None,
         }
     }
 }
 
-/// Whether an element type is multiplied in bfloat16, which quantised decoders are, too.
-fn in_bf16(dtype: &str) -> bool {
-    matches!(dtype, "bf16" | "q8_0" | "q4_k_m")
+impl Peak {
+    /// Whether an element type is multiplied at the rate of bfloat16: quantised decoders are, too, and f16 on a GPU; a
+    /// CPU widens it to f32 before.
+    fn in_half(&self, dtype: &str) -> bool {
+        match dtype {
+            "bf16" | "q8_0" | "q4_k_m" => true,
+            "f16" => !is_cpu(&self.device),
+            _ => false,
+        }
+    }
 }
 
 /// One sample of a suite, answered or failed.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::entry::CPU;
 use super::{
     CaseEnd, CaseFacts, Exhibit, LatencySample, Launch, Manifest, Peak, RECORDS_FILE, Record,
     SampleOutcome, SampleRecord,
@@ -35,8 +36,8 @@ pub struct Run {
     pub ends: BTreeMap<String, CaseEnd>,
     /// Samples that the gallery shows; one per suite, profile and id.
     pub exhibits: Vec<Exhibit>,
-    /// What the machine can do at most, one per number of threads: the last.
-    pub peaks: BTreeMap<u32, Peak>,
+    /// What the machine can do at most, one per device and number of threads, in their order: the last.
+    pub peaks: Vec<Peak>,
     /// Published series copied into the run, in order; one per id.
     pub published: Vec<Series>,
     /// Whether the log ends in a torn line (a run that was killed and not resumed yet).
@@ -44,6 +45,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// The peak of a device, that of a CPU on so many threads.
+    pub fn peak(&self, device: &str, threads: Option<u32>) -> Option<&Peak> {
+        self.peaks
+            .iter()
+            .rfind(|peak| peak.device == device && (device != CPU || Some(peak.threads) == threads))
+    }
+
     /// Reads a run folder. Nothing on disk is changed.
     ///
     /// # Errors
@@ -75,7 +83,7 @@ impl Run {
             samples: Vec::new(),
             ends: BTreeMap::new(),
             exhibits: Vec::new(),
-            peaks: BTreeMap::new(),
+            peaks: Vec::new(),
             published: Vec::new(),
             torn,
         };
@@ -125,7 +133,11 @@ impl Run {
                     }
                 }
                 Record::Peak(peak) => {
-                    run.peaks.insert(peak.threads, peak);
+                    let key = |peak: &Peak| (peak.device.clone(), peak.threads);
+                    match run.peaks.binary_search_by_key(&key(&peak), key) {
+                        Ok(at) => run.peaks[at] = peak,
+                        Err(at) => run.peaks.insert(at, peak),
+                    }
                 }
                 Record::Published(series) => {
                     if run.published.iter().all(|known| known.id != series.id) {

@@ -9,6 +9,7 @@ use crate::synthetic::*;
 
 fn peak(threads: u32, product: f64) -> Record {
     Record::Peak(Peak {
+        device: "cpu".into(),
         threads,
         f32_flops: 1e11,
         bf16_flops: None,
@@ -185,7 +186,7 @@ fn a_peak_measured_again_takes_the_place_of_the_first() {
     let peaks = Run::read(folder.path()).unwrap().peaks;
     let products: Vec<(u32, f64)> = peaks
         .iter()
-        .map(|(n, p)| (*n, p.f32_product_flops))
+        .map(|p| (p.threads, p.f32_product_flops))
         .collect();
     assert_eq!(products, [(1, 5e8), (2, 3e9)]);
 }
@@ -193,6 +194,7 @@ fn a_peak_measured_again_takes_the_place_of_the_first() {
 #[test]
 fn a_peak_is_of_an_element_type() {
     let mut peak = Peak {
+        device: "cpu".into(),
         threads: 1,
         f32_flops: 1.0,
         bf16_flops: Some(4.0),

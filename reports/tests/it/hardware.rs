@@ -58,6 +58,7 @@ impl Setup {
     /// With the measured peak of two threads.
     fn peak(mut self, product: f64, read: f64) -> Self {
         self.records.push(Record::Peak(Peak {
+            device: "cpu".into(),
             threads: 2,
             f32_flops: 1.1 * product,
             bf16_flops: None,

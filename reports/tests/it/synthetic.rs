@@ -366,6 +366,7 @@ pub fn launch(case: &str, launch: u32, energy: Option<Energy>) -> Launch {
 /// A peak of round numbers, on as many threads as the cases have.
 pub fn peak() -> Peak {
     Peak {
+        device: "cpu".into(),
         threads: 2,
         f32_flops: 400e9,
         bf16_flops: Some(800e9),

@@ -16,17 +16,19 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Wall time of one call, until its work is done."""
     start = time.perf_counter()
     work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return (time.perf_counter() - start) * 1e3
 
 
 def once(args: argparse.Namespace) -> Served:
     """`encode` and `prefill`: one forward pass is one repetition."""
     dtype = DTYPES[args.precision]
-    model = networks.network(args.work, args.checkpoint).to(dtype)
-    given = networks.input_of(args.work, args.reference)
+    model = networks.network(args.work, args.checkpoint).to(args.device, dtype)
+    given = networks.input_of(args.work, args.reference).to(args.device)
     if given.is_floating_point():
         given = given.to(dtype)
     if args.variant == "channels-last" or (args.variant == "compile" and args.channels_last):
@@ -40,7 +42,7 @@ def once(args: argparse.Namespace) -> Served:
 
     def output() -> np.ndarray:
         result = model(given)
-        return (result[0] if isinstance(result, tuple) else result).float().numpy()
+        return (result[0] if isinstance(result, tuple) else result).float().cpu().numpy()
 
     return Served(about(args), output, lambda: [milliseconds(lambda: model(given))])
 
@@ -63,7 +65,7 @@ class Decoding:
 
     def fill(self) -> None:
         """Prefills; the logits are dropped."""
-        positions = torch.arange(self.ids.shape[1])[None]
+        positions = torch.arange(self.ids.shape[1], device=self.ids.device)[None]
         self.model(
             input_ids=self.ids, past_key_values=self.cache, position_ids=positions, use_cache=True, logits_to_keep=1
         )
@@ -80,7 +82,7 @@ class Decoding:
 
     def token(self, token: torch.Tensor, position: int) -> torch.Tensor:
         """Logits (1, V) after one token."""
-        positions = torch.tensor([[position]])
+        positions = torch.tensor([[position]], device=self.ids.device)
         answer = self.step(
             input_ids=token, past_key_values=self.cache, position_ids=positions, use_cache=True, logits_to_keep=1
         )
@@ -89,10 +91,10 @@ class Decoding:
 
 def decode(args: argparse.Namespace) -> Served:
     """`decode`: a repetition is a number of steps, one value each."""
-    model = networks.qwen2(args.checkpoint).to(DTYPES[args.precision])
-    ids = networks.input_of(args.work, args.reference)
+    model = networks.qwen2(args.checkpoint).to(args.device, DTYPES[args.precision])
+    ids = networks.input_of(args.work, args.reference).to(args.device)
     length = ids.shape[1]
-    forced = torch.from_numpy(np.load(args.reference / "forced.npy"))
+    forced = torch.from_numpy(np.load(args.reference / "forced.npy")).to(args.device)
     static = length + max(args.steps, 16) if args.variant == "compile" else None
     decoding = Decoding(model, ids, static)
 
@@ -100,15 +102,18 @@ def decode(args: argparse.Namespace) -> Served:
         decoding.back()
         for position in range(length, forced.shape[1]):
             logits = decoding.token(forced[:, position : position + 1], position)
-        return logits.float().numpy()
+        return logits.float().cpu().numpy()
 
     def run() -> list[float]:
         decoding.back()
         token, samples = ids[:, :1], []
         for position in range(length, length + args.steps):
-            start = time.perf_counter()
-            token = decoding.token(token, position).argmax(dim=-1, keepdim=True)
-            samples.append((time.perf_counter() - start) * 1e3)
+
+            def step(position: int = position) -> None:
+                nonlocal token
+                token = decoding.token(token, position).argmax(dim=-1, keepdim=True)
+
+            samples.append(milliseconds(step))
         return samples
 
     return Served(about(args), output, run)
@@ -116,16 +121,18 @@ def decode(args: argparse.Namespace) -> Served:
 
 def about(args: argparse.Namespace) -> dict[str, str]:
     """For the record."""
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return {"version": f"PyTorch {torch.__version__}", "variant": args.variant, "cpu": cpu}
+    on = {"cpu": torch.backends.cpu.get_cpu_capability()}
+    if args.device != "cpu":
+        on = {"gpu": torch.cuda.get_device_name(args.device)}
+    return {"version": f"PyTorch {torch.__version__}", "variant": args.variant, **on}
 
 
-def product(threads: int, precision: str) -> Served:
+def product(threads: int, precision: str, device: str) -> Served:
     """The best rate of a large matrix product, GFLOP/s in place of milliseconds."""
-    side = 2048
+    side = 2048 if device == "cpu" else 8192
 
     def rate(dtype: torch.dtype) -> float:
-        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         best = min(milliseconds(lambda: a @ b) for _ in range(15))
         return 2 * side**3 / best / 1e6
 
@@ -139,7 +146,7 @@ def load(args: argparse.Namespace) -> Served:
     # Weights do not change, so a compiled model may pack them once.
     torch._inductor.config.freezing = True
     if args.work == "product":
-        return product(args.threads, args.precision)
+        return product(args.threads, args.precision, args.device)
     return decode(args) if args.work == "decode" else once(args)
 
 
@@ -153,6 +160,7 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true", help="compile in channels-last")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     with torch.inference_mode():
         serve(lambda: load(args))

@@ -293,6 +293,10 @@ impl Runtime for Cuda {
         // peak includes what came before, which is at most too much.
         let _ = self.pool.set(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
     }
+
+    fn enough(&self) -> (usize, usize) {
+        (8192, 1 << 28)
+    }
 }
 
 /// cuBLAS's name of a precision, and the bytes of a scalar.

@@ -22,7 +22,7 @@ impl GpuOp for DepthwiseOp {
         let outputs = g.out_channels();
         let (kernel, channels, tile) = match (g.kernel, g.stride) {
             (3 | 7, 1 | 2) => {
-                let pairs = g.multiplier == 1 && g.channels % 2 == 0;
+                let pairs = g.multiplier == 1 && g.channels.is_multiple_of(2);
                 let n = if pairs { 2 } else { 1 };
                 (format!("depthwise_k{}s{}n{n}", g.kernel, g.stride), n, TILE)
             }

@@ -135,6 +135,10 @@ impl Runtime for Emulated {
     }
 
     fn reset_peak_memory(&self) {}
+
+    fn enough(&self) -> (usize, usize) {
+        (64, 1 << 12)
+    }
 }
 
 /// Rows of a factor, from its first scalar on.

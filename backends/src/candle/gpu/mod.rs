@@ -18,6 +18,7 @@ mod depthwise;
 mod emulated;
 mod linear;
 mod pointwise;
+pub mod probe;
 mod product;
 
 use std::sync::Arc;
@@ -69,6 +70,10 @@ pub trait Runtime: Send + Sync {
 
     /// Begins a new peak.
     fn reset_peak_memory(&self);
+
+    /// The side of a matrix whose square, and floats of a buffer whose copy, keep it
+    /// busy for much longer than they take to be asked for.
+    fn enough(&self) -> (usize, usize);
 }
 
 /// What a kernel is given.
@@ -230,7 +235,7 @@ pub fn devices() -> Vec<DeviceEntry> {
         ),
     }];
     #[cfg(feature = "cuda-emulated")]
-    let known = [known, emulated::devices()].concat();
+    let known = [emulated::devices(), known].concat();
     known
 }
 

@@ -130,7 +130,8 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     bar.set_message("measuring the machine's peak");
     let peaks = |clock: &Monotonic| -> Result<Vec<Peak>, Failure> {
         let counts = threads.iter();
-        counts.map(|n| peak::measure(*n, clock)).collect()
+        let of = |n: &usize| peak::measure(&options.device, *n, clock);
+        counts.map(of).collect()
     };
     let before = peaks(&clock)?;
     let repeats = Repeats {
@@ -148,7 +149,10 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
     let both = before.into_iter().zip(peaks(&clock)?);
     let peaks: Vec<Peak> = both.map(|(a, b)| a.or_better(b)).collect();
     bar.finish_and_clear();
-    let peak = *peaks.last().expect("there is at least one thread count");
+    let peak = peaks
+        .last()
+        .expect("there is at least one thread count")
+        .clone();
     let phases = samples.phases(options.precision, &peak)?;
     let profile = Profile {
         model: &recipe.name,
@@ -159,9 +163,9 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         iterations: args.iterations,
         waited,
         used: &session.engine,
-        peak,
         peak_flops: peak.flops(options.precision),
         peak_bandwidth: peak.bandwidth(),
+        peak,
         total_ms: phases.iter().map(|p| p.figures.median_ms).sum(),
         phases,
         scaling: args.scaling.then(|| Threads {

@@ -115,7 +115,7 @@ pub(super) fn conditions(p: &Profile<'_>) -> String {
         p.used.version,
         p.used.device,
         p.used.precision,
-        p.peak.threads,
+        p.used.threads,
         p.iterations
     )
 }

@@ -11,6 +11,7 @@ fn peak() -> Peak {
         n: 1,
     };
     Peak {
+        device: "cpu".into(),
         threads: 1,
         waited: None,
         f32_flops: rate(1e11),

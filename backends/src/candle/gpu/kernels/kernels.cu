@@ -4,3 +4,4 @@
 #include "linear.cu"
 #include "norm.cu"
 #include "pointwise.cu"
+#include "probe.cu"
