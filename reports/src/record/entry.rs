@@ -303,7 +303,8 @@ pub struct SampleRecord {
     pub outcome: SampleOutcome,
 }
 
-/// A sample as it was asked, for those who look at answers. Its answers are the samples' records.
+/// A sample as it was asked, for those who look at answers: one of the worst of a case, or one of those that came out
+/// right. Its answers are the samples' records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exhibit {
     /// Suite id.
@@ -316,7 +317,7 @@ pub struct Exhibit {
     pub question: String,
     /// Answers that count as right, each once.
     pub references: Vec<String>,
-    /// Images, by path below the run folder.
+    /// Images, by path below the run folder, in a size to look at; empty where they could not be read.
     pub images: Vec<String>,
 }
 
@@ -350,6 +351,14 @@ impl SampleOutcome {
                 100.0 * answer.score.numerator as f64 / answer.score.denominator.get() as f64
             }
             Self::Failed { .. } => 0.0,
+        }
+    }
+
+    /// Where it stands among others, the worst first: a failure below every answer, answers by their points.
+    pub fn standing(&self) -> f64 {
+        match self {
+            Self::Ok(_) => self.points(),
+            Self::Failed { .. } => -1.0,
         }
     }
 }
