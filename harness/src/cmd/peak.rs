@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use vlmbench_reports::history::fingerprint;
-use vlmbench_reports::record::{Record, Run, RunWriter};
+use vlmbench_reports::record::{self, Record, Run, RunWriter};
 
 use super::Format;
 use crate::context::Context;
@@ -122,7 +122,7 @@ pub fn text(peak: &Peak) -> String {
         "measured peak of {} thread{plural} (best, median)\n",
         peak.threads
     );
-    for (name, rate, unit) in peak.rates() {
+    for ((name, unit), rate) in record::Peak::NAMES.into_iter().zip(peak.rates()) {
         out.push_str(&match rate {
             Some(r) => format!(
                 "  {name:<28} {:>6.1}, {:>6.1} {unit}\n",

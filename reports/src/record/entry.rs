@@ -262,6 +262,28 @@ pub struct Peak {
 }
 
 impl Peak {
+    /// Names of the figures of [`Peak::rates`] with their unit, of which there are `10^9` each.
+    pub const NAMES: [(&'static str, &'static str); 6] = [
+        ("f32 multiply-add", "GFLOP/s"),
+        ("bf16 product", "GFLOP/s"),
+        ("f32 matrix product, own", "GFLOP/s"),
+        ("bf16 matrix product, own", "GFLOP/s"),
+        ("reading memory", "GB/s"),
+        ("copying memory, both ways", "GB/s"),
+    ];
+
+    /// Every figure, per second.
+    pub fn rates(&self) -> [Option<f64>; 6] {
+        [
+            Some(self.f32_flops),
+            self.bf16_flops,
+            Some(self.f32_product_flops),
+            Some(self.bf16_product_flops),
+            Some(self.read_bytes),
+            Some(self.copy_bytes),
+        ]
+    }
+
     /// The arithmetic peak that an element type is measured against, FLOP/s: bfloat16's own instruction where
     /// there is one, else f32's.
     pub fn flops(&self, dtype: &str) -> f64 {

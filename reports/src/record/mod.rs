@@ -18,6 +18,7 @@ pub use entry::{
     StageTimes, TokenCounts, Used, Weights, Workload,
 };
 pub use manifest::{Cache, FORMAT_VERSION, Gpu, Machine, Manifest, Tool, experiment_digest};
+pub(crate) use reader::Firsts;
 pub use reader::{Line, Run, lines};
 pub use writer::{CaseProgress, Progress, RunWriter};
 
