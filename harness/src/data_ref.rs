@@ -13,6 +13,7 @@ use vlmbench_suites::{SuiteSpec, SynthRequest, synthesize};
 
 use crate::error::Failure;
 use crate::model_ref::split_revision;
+use crate::own_files;
 
 /// The data of a suite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -131,13 +132,13 @@ fn synthetic(text: &str) -> Option<(usize, u64)> {
     Some((samples.parse().ok()?, seed.parse().ok()?))
 }
 
-/// Draws into the folder for temporary files. What an earlier process left
-/// there is drawn again: it may have been another version of this program.
+/// Draws into the program's own folder. What an earlier process left there is
+/// drawn again: it may have been another version of this program.
 fn draw(request: &SynthRequest) -> Result<PathBuf, Failure> {
     static DRAWN: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
     let drawn = drawn.get_or_insert_default();
-    let folder = std::env::temp_dir().join("vlmbench-drawn");
+    let folder = own_files::folder().join("drawn");
     let SynthRequest {
         suite,
         split,

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod machine;
 pub mod measure;
 pub mod model_ref;
+pub mod own_files;
 pub mod plan;
 pub mod run;
 pub mod terminal;

@@ -8,6 +8,8 @@ use vlmbench_reports::{record::*, report::report};
 
 const CASES: usize = 20;
 const SAMPLES: usize = 5_000;
+/// Samples of a suite that are kept for the gallery.
+const EXHIBITS: usize = 200;
 
 /// Ten models, each timed and scored on two suites: 20 cases of 5,000 samples.
 fn write(folder: &Path) {
@@ -29,6 +31,18 @@ fn write(folder: &Path) {
     };
     let mut writer = RunWriter::create(folder, &manifest).expect("a new folder");
     let mut add = |record| writer.append(&record).expect("it can be written");
+    for suite in ["textvqa", "docvqa"] {
+        for sample in 0..EXHIBITS {
+            add(Record::Exhibit(Exhibit {
+                suite: suite.into(),
+                profile: "profile".into(),
+                sample: format!("sample-{sample}"),
+                question: format!("What is asked in {sample}?"),
+                references: vec![format!("answer {sample}")],
+                images: vec![format!("gallery/{sample}.jpg")],
+            }));
+        }
+    }
     for model in 0..CASES / 2 {
         let facts = |case: String, suite: Option<&str>| CaseFacts {
             case,

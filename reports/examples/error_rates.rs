@@ -9,7 +9,8 @@
 use std::f64::consts::TAU;
 
 use vlmbench_reports::stats::{
-    ChangeSettings, Interval, change_points, cluster_interval, holm, shift_interval, sign_flips,
+    ChangeSettings, Interval, bounded_interval, change_points, cluster_interval, holm,
+    shift_interval, sign_flips,
 };
 
 /// SplitMix64 and what is drawn from it.
@@ -83,8 +84,8 @@ fn coverage() {
             }),
         );
     }
-    println!("\n| `cluster_interval`, 95 % | 12 clusters | 24 | 180 |\n| :-- | --: | --: | --: |");
-    let clustered = |name: &str, change: Option<f64>, draw: Draw| {
+    println!("\n| clusters, 95 % | 12 clusters | 24 | 180 |\n| :-- | --: | --: | --: |");
+    let clustered = |name: &str, change: Option<f64>, draw: Draw, most: Option<f64>| {
         let mut noise = Noise(2);
         row(
             name,
@@ -105,19 +106,29 @@ fn coverage() {
                             keys.push(cluster);
                         }
                     }
-                    covers(
-                        cluster_interval(&differences, &keys, 0.95),
-                        0.2 * change.unwrap_or(0.0),
-                    )
+                    let interval = match most {
+                        Some(most) => bounded_interval(&differences, &keys, most, 0.95),
+                        None => cluster_interval(&differences, &keys, 0.95),
+                    };
+                    covers(interval, 0.2 * change.unwrap_or(0.0))
                 })
             }),
         );
     };
     for (name, draw) in DIFFERENCES {
-        clustered(name, None, draw);
+        clustered(&format!("`cluster_interval`, {name}"), None, draw, None);
     }
-    clustered("right or wrong, 20 % changed", Some(0.2), DIFFERENCES[0].1);
-    clustered("right or wrong, 3 % changed", Some(0.03), DIFFERENCES[0].1);
+    for (routine, most) in [("cluster_interval", None), ("bounded_interval", Some(1.0))] {
+        for percent in [20, 3] {
+            let name = format!("`{routine}`, right or wrong, {percent} % changed");
+            clustered(
+                &name,
+                Some(f64::from(percent) / 100.0),
+                DIFFERENCES[0].1,
+                most,
+            );
+        }
+    }
 }
 
 const FIGURES: usize = 10;

@@ -4,7 +4,7 @@
 //! A ratio of times is a ratio of work times a ratio of the rates at which it was done. The work is
 //! counted, so what is left of a ratio after it tells how much of the claim is the device's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter::Sum};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +64,12 @@ impl ClaimFigure {
 
     /// Work that a case does in its stages, FLOPs.
     pub fn flops(self, run: &Run, case: &str) -> Option<u64> {
-        let stages = self.stages().iter();
-        stages.map(|stage| flops(run, case, *stage)).sum()
+        self.sum(|stage| flops(run, case, stage))
+    }
+
+    /// The sum of something over its stages; `None` if one of them lacks it.
+    fn sum<T: Sum>(self, of: impl FnMut(Figure) -> Option<T>) -> Option<T> {
+        self.stages().iter().copied().map(of).sum()
     }
 }
 
@@ -115,11 +119,9 @@ impl Claim {
 
     /// Published time of the baseline over that of the contender.
     pub fn published(&self) -> Option<f64> {
-        let total = |side: &ClaimSide| -> Option<f64> {
-            let stages = self.figure.stages().iter();
-            stages
-                .map(|stage| side.published_ms.get(stage.name()))
-                .sum()
+        let total = |side: &ClaimSide| {
+            let of = |stage: Figure| side.published_ms.get(stage.name()).copied();
+            self.figure.sum(of)
         };
         Some(total(&self.baseline)? / total(&self.contender)?)
     }
@@ -132,10 +134,7 @@ impl Claim {
 
     /// What was measured, over the repetitions that both sides have.
     pub fn measured(&self, run: &Run) -> Option<Ratio> {
-        let total = |sample: &LatencySample| -> Option<f64> {
-            let stages = self.figure.stages().iter();
-            stages.map(|stage| stage.of(sample)).sum()
-        };
+        let total = |sample: &LatencySample| self.figure.sum(|stage| stage.of(sample));
         let of = |case: &str| -> BTreeMap<(u32, u32), f64> {
             let timed = run.latency.iter();
             let timed = timed.filter(|s| s.case == case && !s.warm_up);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     energy::{Consumer, joules},
     error::{Error, Result},
-    record::{Line, RECORDS_FILE, Record, Run, SampleOutcome, lines},
+    record::{Firsts, Line, RECORDS_FILE, Record, Run, SampleOutcome, lines},
     summary::{CaseSummary, Figure, summarise},
     table::{Align, Table, column, milliseconds},
 };
@@ -63,9 +63,7 @@ pub fn explain(run: &Run, case: &str) -> Result<Explanation> {
         figures: Vec::new(),
     };
     let ended = run.ended_launches(case);
-    // A record that is there twice counts once: the first of a repetition or sample, the last of an outcome.
-    let mut repetitions = std::collections::BTreeSet::new();
-    let mut samples = std::collections::BTreeSet::new();
+    let mut firsts = Firsts::default();
     for Line { number, record } in lines(&path)? {
         match record {
             Record::Case(facts) if facts.case == case => {
@@ -73,19 +71,17 @@ pub fn explain(run: &Run, case: &str) -> Result<Explanation> {
             }
             Record::Latency(s) if s.case == case => {
                 let counts = !s.warm_up && (ended.len() < 2 || ended.contains(&s.launch));
-                if !counts || !repetitions.insert((s.launch, s.iteration)) {
-                    found.left_out.push(number);
-                } else {
+                if firsts.latency(&s) && counts {
                     found.repetitions.entry(s.launch).or_default().push(number);
+                } else {
+                    found.left_out.push(number);
                 }
             }
             Record::Launch(launch) if launch.case == case => found.launches.push(number),
-            Record::Sample(s) if s.case == case && samples.insert(s.sample.clone()) => {
-                match s.outcome {
-                    SampleOutcome::Ok(_) => found.answered.push(number),
-                    SampleOutcome::Failed { .. } => found.failed.push(number),
-                }
-            }
+            Record::Sample(s) if s.case == case && firsts.sample(&s) => match s.outcome {
+                SampleOutcome::Ok(_) => found.answered.push(number),
+                SampleOutcome::Failed { .. } => found.failed.push(number),
+            },
             Record::CaseEnd(end) if end.case == case => found.end = Some(number),
             _ => {}
         }

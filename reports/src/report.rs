@@ -310,7 +310,8 @@ impl Report {
         let hardware = Hardware::of(self);
         let pictures = self.draw(hardware.as_ref(), out_dir)?;
         let mut gallery = None;
-        if let Some(text) = gallery::render(self, out_dir) {
+        let suites = gallery::suites(self);
+        if let Some(text) = gallery::render(&suites, out_dir) {
             let path = out_dir.join("gallery.md");
             fs::write(&path, text).map_err(io("write", &path))?;
             gallery = Some(path);
@@ -331,7 +332,7 @@ impl Report {
         self.write_rows(hardware.as_ref(), &files.tables)?;
         let text = markdown::render(&sections, &files.page, files.gallery.as_deref());
         fs::write(&files.markdown, text).map_err(io("write", &files.markdown))?;
-        let html = page::render(self, &sections)?;
+        let html = page::render(self, &sections, &suites)?;
         fs::write(&files.page, html).map_err(io("write", &files.page))?;
         Ok(files)
     }

@@ -10,10 +10,12 @@ pub mod decode;
 pub mod policy;
 pub mod resize;
 pub mod synthetic;
+pub mod thumbnail;
 
 pub use decode::{ExifPolicy, Rgb8, decode};
 pub use policy::{CropOffset, Geometry, ImagePolicy, Pixels};
 pub use resize::{Interpolation, resize};
+pub use thumbnail::thumbnail;
 
 /// Why an image could not be decoded or preprocessed.
 #[derive(Debug, thiserror::Error)]

@@ -2,9 +2,7 @@
 //! no data set: smooth gradients, hard-edged shapes and grain, so that the JPEG
 //! decoder and the resize do the work that a photograph gives them.
 
-use ::image::codecs::jpeg::JpegEncoder;
-
-use super::{ImageError, Rgb8};
+use super::{ImageError, Rgb8, thumbnail};
 
 /// JPEG quality of the synthetic photograph.
 const QUALITY: u8 = 90;
@@ -37,16 +35,7 @@ pub fn photo(width: u32, height: u32, seed: u64) -> Result<Rgb8, ImageError> {
 
 /// The photograph as a JPEG file.
 pub fn jpeg(width: u32, height: u32, seed: u64) -> Result<Vec<u8>, ImageError> {
-    let rgb = photo(width, height, seed)?;
-    let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, QUALITY)
-        .encode(rgb.data(), width, height, ::image::ExtendedColorType::Rgb8)
-        .map_err(|source| ImageError::Encode {
-            width,
-            height,
-            source,
-        })?;
-    Ok(bytes)
+    thumbnail::jpeg(&photo(width, height, seed)?, QUALITY)
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub enum Verdict {
     Pass,
     /// It does not.
     Fail,
+    /// It was measured too roughly to tell.
+    Inconclusive,
     /// The model or the engine has nothing to check here.
     NotApplicable,
 }
@@ -45,6 +47,7 @@ impl Verdict {
         match self {
             Verdict::Pass => "pass",
             Verdict::Fail => "FAIL",
+            Verdict::Inconclusive => "inconclusive",
             Verdict::NotApplicable => "not applicable",
         }
     }
@@ -59,7 +62,7 @@ pub struct Finding {
     pub values: BTreeMap<&'static str, f64>,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why it failed or is not applicable.
+    /// Why it failed, cannot tell, or is not applicable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -72,6 +75,15 @@ impl Finding {
             values: BTreeMap::new(),
             verdict: if holds { Verdict::Pass } else { Verdict::Fail },
             why: (!holds).then(|| why.into()),
+        }
+    }
+
+    fn inconclusive(figure: impl Into<String>, why: impl Into<String>) -> Finding {
+        Finding {
+            figure: figure.into(),
+            values: BTreeMap::new(),
+            verdict: Verdict::Inconclusive,
+            why: Some(why.into()),
         }
     }
 

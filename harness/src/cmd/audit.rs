@@ -146,16 +146,23 @@ fn text(audited: &Audited<'_>, width: usize) -> String {
             (*done).into(),
         ]);
     }
-    let failures = audited.checks.iter().filter_map(|row| {
-        let why = row.finding.why.as_deref()?;
-        let failed = row.finding.verdict == Verdict::Fail;
-        failed.then(|| format!("{}: {why}", row.check))
-    });
-    let failures: Vec<String> = failures.collect();
-    let verdict = match failures.as_slice() {
-        [] => "no check failed".to_owned(),
-        all => format!("{} failed\n{}", all.len(), all.join("\n")),
+    let of = |verdict: Verdict| -> Vec<String> {
+        let rows = audited.checks.iter();
+        let rows = rows.filter(|row| row.finding.verdict == verdict);
+        rows.filter_map(|row| Some(format!("{}: {}", row.check, row.finding.why.as_deref()?)))
+            .collect()
     };
+    let (failed, unsure) = (of(Verdict::Fail), of(Verdict::Inconclusive));
+    let mut lines = vec![match failed.len() {
+        0 => "no check failed".to_owned(),
+        n => format!("{n} failed"),
+    }];
+    lines.extend(failed);
+    if !unsure.is_empty() {
+        lines.push(format!("{} inconclusive", unsure.len()));
+        lines.extend(unsure);
+    }
+    let verdict = lines.join("\n");
     let px = audited.resolution.map(|r| format!(" @{r}px"));
     format!(
         "{}{}: {} weights, {} questions, {} {} {} {}, {} threads\n\n{}\n{verdict}",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use vlmbench_reports::history::fingerprint;
-use vlmbench_reports::record::{CaseFacts, Record, Run, RunWriter};
+use vlmbench_reports::record::{self, CaseFacts, Record, Run, RunWriter};
 
 use super::Format;
 use crate::context::Context;
@@ -149,7 +149,9 @@ pub fn text(peak: &Peak) -> String {
         n => format!("{n} threads"),
     };
     let mut out = format!("measured peak of {of} (best, median)\n");
-    for (name, rate, unit) in peak.rates() {
+    let figures = record::Peak::NAMES.into_iter().zip(peak.rates());
+    // A GPU has no figures of registers.
+    for ((name, unit), rate) in figures.filter(|(_, rate)| peak.device == CPU || rate.is_some()) {
         out.push_str(&match rate {
             Some(r) => format!(
                 "  {name:<28} {:>6.1}, {:>6.1} {unit}\n",

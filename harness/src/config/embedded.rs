@@ -67,7 +67,8 @@ impl ConfigKind {
 /// A configuration's text and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its name: as it was asked for, or of a path the file's stem.
+    /// Its name: as it was asked for. Of a path the name that means a file of the
+    /// same stem and text, or else the stem.
     pub name: String,
     /// The path, or `embedded:` and the path below `configs/`.
     pub origin: String,
@@ -119,7 +120,8 @@ impl Configs {
     /// The configuration called `name`, which may be a path to a YAML file.
     pub fn find(&self, kind: ConfigKind, name: &str) -> Result<Found, ConfigError> {
         if is_yaml_path(name) {
-            return read_file(Path::new(name));
+            let found = read_file(Path::new(name))?;
+            return Ok(self.known(kind, found));
         }
         match self.origin(kind, name) {
             Some(Origin::File(path)) => Ok(Found {
@@ -139,6 +141,24 @@ impl Configs {
                     known,
                 })
             }
+        }
+    }
+
+    /// A file given by its path, under the name by which the same could have been
+    /// asked for: what is one configuration has one name.
+    fn known(&self, kind: ConfigKind, found: Found) -> Found {
+        let names = self.names(kind).into_keys();
+        let mut of_stem = names.filter(|name| name.rsplit('/').next() == Some(&found.name));
+        let same = |name: &String| match self.origin(kind, name) {
+            Some(Origin::File(path)) => {
+                read_file(&path).is_ok_and(|known| known.text == found.text)
+            }
+            Some(Origin::Embedded(known)) => known.text == found.text,
+            None => false,
+        };
+        match of_stem.find(same) {
+            Some(name) => Found { name, ..found },
+            None => found,
         }
     }
 
@@ -265,6 +285,36 @@ mod tests {
         let by_path = models.join("fastvithd.yaml");
         let by_path = configs.find(ConfigKind::Model, by_path.to_str().unwrap());
         assert_eq!(by_path.unwrap().text, "mine");
+    }
+
+    #[test]
+    fn a_path_and_the_name_of_the_same_text_are_one() {
+        let find = |configs: &Configs, path: &Path| {
+            let found = configs.find(ConfigKind::Experiment, path.to_str().unwrap());
+            found.unwrap().name
+        };
+        let embedded = Configs::embedded();
+        let known = embedded.find(ConfigKind::Experiment, "paper/table-3");
+        let known = known.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("table-3.yaml");
+        std::fs::write(&copy, &known.text).unwrap();
+        assert_eq!(find(&embedded, &copy), known.name);
+        // Another text, or another name, is another configuration.
+        let renamed = dir.path().join("mine.yaml");
+        std::fs::write(&renamed, &known.text).unwrap();
+        assert_eq!(find(&embedded, &renamed), "mine");
+        std::fs::write(&copy, format!("{}\n", known.text)).unwrap();
+        assert_eq!(find(&embedded, &copy), "table-3");
+        // What the name means is what the folder says, not what is embedded.
+        let below = dir.path().join("experiments/paper");
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::copy(&copy, below.join("table-3.yaml")).unwrap();
+        let configs = Configs::new(Some(dir.path())).unwrap();
+        assert_eq!(find(&configs, &copy), known.name);
+        assert_eq!(find(&configs, &below.join("table-3.yaml")), known.name);
+        std::fs::write(&copy, &known.text).unwrap();
+        assert_eq!(find(&configs, &copy), "table-3");
     }
 
     #[test]

@@ -79,8 +79,8 @@ pub struct QualityFile {
     /// Whether every model is also asked with the images withheld, the
     /// baseline of what can be guessed; not by default.
     pub blind: Option<bool>,
-    /// Samples of every suite that are copied into the run folder, images
-    /// included, for the report's gallery; 0 by default.
+    /// Samples of every case, the worst and some right ones, that are kept for
+    /// reports with small copies of their images; 64 by default.
     pub gallery: Option<usize>,
 }
 
@@ -176,15 +176,18 @@ pub struct Quality {
     /// Whether every model is also asked with the images withheld.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub blind: bool,
-    /// Samples of every suite that the gallery shows.
-    #[serde(skip_serializing_if = "is_zero")]
+    /// Samples of every case that are kept for reports.
+    #[serde(skip_serializing_if = "is_usual")]
     pub gallery: usize,
 }
 
-// What is off is left out of the manifest, so that experiments of before it
-// existed keep their digests.
-fn is_zero(n: &usize) -> bool {
-    *n == 0
+/// Samples of a case that are kept where nobody says how many.
+const GALLERY: usize = 64;
+
+// What is not asked for is left out of the manifest, so that experiments of
+// before it existed keep their digests.
+fn is_usual(gallery: &usize) -> bool {
+    *gallery == GALLERY
 }
 
 impl Experiment {
@@ -317,7 +320,7 @@ impl Quality {
             context: file.context.unwrap_or(4096),
             decode_ahead: file.decode_ahead.unwrap_or(8),
             blind: file.blind.unwrap_or(false),
-            gallery: file.gallery.unwrap_or(0),
+            gallery: file.gallery.unwrap_or(GALLERY),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Trained checkpoints inside the binary: the folders of `configs/checkpoints/`.
 //!
 //! Whatever reads a checkpoint reads it from disk, so one is unpacked into the
-//! folder for temporary files when it is first asked for.
+//! program's own folder when it is first asked for.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::embedded::EMBEDDED;
 use crate::error::Failure;
+use crate::own_files;
 
 /// Names of the checkpoints, sorted.
 pub fn names() -> Vec<&'static str> {
@@ -44,7 +45,7 @@ pub fn unpack(name: &str) -> Result<PathBuf, Failure> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let folder = std::env::temp_dir().join(format!("vlmbench-{name}-{digest}"));
+    let folder = own_files::folder().join(format!("{name}-{digest}"));
     write(dir, &folder).map_err(|source| Failure::Output {
         path: folder.clone(),
         source,

@@ -90,39 +90,16 @@ impl Peak {
         }
     }
 
-    /// Every figure with its name and unit, of which there are `10^9` each.
-    pub fn rates(&self) -> Vec<(&'static str, Option<Rate>, &'static str)> {
-        if self.device != CPU {
-            return vec![
-                (
-                    "f32 matrix product",
-                    Some(self.f32_product_flops),
-                    "GFLOP/s",
-                ),
-                (
-                    "bf16 matrix product",
-                    Some(self.bf16_product_flops),
-                    "GFLOP/s",
-                ),
-                ("reading memory", Some(self.read_bytes), "GB/s"),
-                ("copying memory, both ways", Some(self.copy_bytes), "GB/s"),
-            ];
-        }
-        vec![
-            ("f32 multiply-add", Some(self.f32_flops), "GFLOP/s"),
-            ("bf16 product", self.bf16_flops, "GFLOP/s"),
-            (
-                "f32 matrix product, own",
-                Some(self.f32_product_flops),
-                "GFLOP/s",
-            ),
-            (
-                "bf16 matrix product, own",
-                Some(self.bf16_product_flops),
-                "GFLOP/s",
-            ),
-            ("reading memory", Some(self.read_bytes), "GB/s"),
-            ("copying memory, both ways", Some(self.copy_bytes), "GB/s"),
+    /// Every figure, by the names of its record ([`record::Peak::NAMES`]).
+    pub fn rates(&self) -> [Option<Rate>; 6] {
+        let registers = self.device == CPU;
+        [
+            registers.then_some(self.f32_flops),
+            self.bf16_flops.filter(|_| registers),
+            Some(self.f32_product_flops),
+            Some(self.bf16_product_flops),
+            Some(self.read_bytes),
+            Some(self.copy_bytes),
         ]
     }
 
@@ -321,6 +298,8 @@ mod tests {
         let recorded = peak.record();
         assert_eq!((recorded.threads, recorded.bf16_flops), (1, Some(2.0)));
         assert_eq!((recorded.read_bytes, recorded.copy_bytes), (3.0, 2.5));
+        let best = peak.rates().map(|rate| rate.map(|rate| rate.best));
+        assert_eq!(best, recorded.rates());
         // Whatever the precision, there is a product to measure it against.
         for precision in Precision::ALL {
             assert_eq!(recorded.product_flops(precision.name()), Some(0.9));

@@ -88,7 +88,7 @@ pub struct QualityCase {
     pub decode_ahead: usize,
     /// Whether the images are withheld.
     pub blind: bool,
-    /// Samples that the gallery shows.
+    /// Samples of the case that are kept for reports.
     pub gallery: usize,
 }
 

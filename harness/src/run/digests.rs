@@ -13,6 +13,7 @@ use vlmbench_suites::sha256_file;
 
 use crate::error::Failure;
 use crate::model_ref::weights_folder;
+use crate::own_files;
 use crate::plan::{Plan, Workload};
 
 /// Digests by file, data and weights apart.
@@ -102,12 +103,9 @@ fn hash(files: &[PathBuf]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What a file is called in a manifest. What the program itself unpacks or draws lies in a folder for temporary
-/// files that is elsewhere on other machines, and is named below it.
+/// What a file is called in a manifest. What the program itself unpacks or draws is elsewhere on other machines.
 fn name(file: &Path) -> String {
-    let own = file.strip_prefix(std::env::temp_dir()).ok();
-    let own = own.filter(|below| below.to_string_lossy().starts_with("vlmbench-"));
-    own.unwrap_or(file).display().to_string()
+    own_files::name(file).unwrap_or_else(|| file.display().to_string())
 }
 
 /// Checks that a run goes on with the files it began with.
@@ -139,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_the_program_unpacks_has_one_name_on_all_machines() {
-        let unpacked = std::env::temp_dir().join("vlmbench-small-vit-00ff/config.json");
+        let unpacked = own_files::folder().join("small-vit-00ff/config.json");
         assert_eq!(name(&unpacked), "vlmbench-small-vit-00ff/config.json");
         let other = std::env::temp_dir().join("model/config.json");
         assert_eq!(name(&other), other.display().to_string());

@@ -52,8 +52,11 @@ impl Execution<'_> {
         };
         let suite = Suite::new(&quality.suite.spec, &quality.suite.profile)?;
 
-        self.exhibit(&dataset, &suite, quality)?;
         let id = case.id.to_string();
+        let mut standings = vec![0.0; dataset.len()];
+        for (index, standing) in self.earlier_standings(&id, &dataset) {
+            standings[index] = standing;
+        }
         let done = self.progress.case(&id).samples;
         let left: Vec<usize> = (dataset.samples().iter().enumerate())
             .filter(|(_, sample)| !done.contains(&sample.id))
@@ -71,10 +74,10 @@ impl Execution<'_> {
                 .into_par_iter()
                 .map(|(index, slots)| {
                     let sample = &dataset.samples()[index];
-                    let digest = slots.as_ref().ok().and_then(digest);
+                    let images = slots.as_ref().ok().and_then(of_images);
                     (
                         index,
-                        digest,
+                        images,
                         pictures(&suite, sample, slots, quality.blind),
                     )
                 })
@@ -83,6 +86,7 @@ impl Execution<'_> {
                 let sample = &dataset.samples()[index];
                 let outcome = self.sample(&suite, sample, pictures, quality, session)?;
                 failed += usize::from(matches!(outcome, SampleOutcome::Failed { .. }));
+                standings[index] = outcome.standing();
                 self.append(&Record::Sample(SampleRecord {
                     case: id.clone(),
                     sample: sample.id.clone(),
@@ -93,6 +97,10 @@ impl Execution<'_> {
                 self.bar
                     .set_message(format!("{id}: sample {answered}/{total}"));
             }
+        }
+        // What was answered blind says nothing of what is to be seen.
+        if !quality.blind {
+            self.exhibit(&dataset, &suite, quality, &standings)?;
         }
         Ok(Ok(failed))
     }
@@ -135,15 +143,19 @@ impl Execution<'_> {
     }
 }
 
-/// SHA-256 of a sample's images, half of it: enough to know them again. `None`
-/// without images.
-fn digest(slots: &ImageSlots) -> Option<String> {
-    let mut sha = Sha256::new();
+/// [`digest`] of a sample's images; `None` without images.
+fn of_images(slots: &ImageSlots) -> Option<String> {
     let images = slots.iter().flatten();
-    images.clone().for_each(|image| sha.update(&image.bytes));
-    let half = sha.finalize().into_iter().take(16);
     images.clone().next()?;
-    Some(half.map(|byte| format!("{byte:02x}")).collect())
+    Some(digest(images.map(|image| image.bytes.as_slice())))
+}
+
+/// SHA-256 of files one after the other, half of it: enough to know them again.
+pub(super) fn digest<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut sha = Sha256::new();
+    files.into_iter().for_each(|file| sha.update(file));
+    let half = sha.finalize().into_iter().take(16);
+    half.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The images of a sample in the order of its prompt's markers, decoded.

@@ -49,7 +49,7 @@ fn verdicts(found: &Value) -> Vec<(&str, &str)> {
     }
     let verdict = |c: &'_ Value| c["verdict"].as_str().unwrap().to_owned();
     let all: Vec<String> = checks.iter().map(verdict).collect();
-    let known = ["pass", "fail", "not_applicable"];
+    let known = ["pass", "fail", "inconclusive", "not_applicable"];
     let known = |v: &String| *known.iter().find(|k| *k == v).unwrap();
     names.into_iter().zip(all.iter().map(known)).collect()
 }

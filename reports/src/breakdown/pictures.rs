@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Roof, STAGES, Stage, stages};
 use crate::{
-    plot::{Bar, BarPlot, Roofline, RooflinePoint, naming::Naming},
+    plot::{Bar, BarPlot, Roofline, RooflinePoint, naming::Naming, words::conditions},
     record::{CaseFacts, Run},
     report::{AccuracySource, Report},
     summary::CaseSummary,
@@ -21,6 +21,12 @@ struct Named<'a> {
     facts: &'a CaseFacts,
     label: String,
     stages: Vec<Stage>,
+}
+
+impl<'a> Named<'a> {
+    fn case(&self) -> (&'a CaseSummary, &'a CaseFacts) {
+        (self.summary, self.facts)
+    }
 }
 
 fn named(report: &Report) -> Vec<Named<'_>> {
@@ -60,7 +66,7 @@ pub fn bars(report: &Report) -> Option<BarPlot> {
     }
     (!bars.is_empty()).then(|| BarPlot {
         title: "Where the time of a request goes".into(),
-        subtitle: conditions(report, &cases.iter().collect::<Vec<_>>()),
+        subtitle: conditions(report, &cases.iter().map(Named::case).collect::<Vec<_>>()),
         parts: names(),
         bars,
         caption,
@@ -124,7 +130,7 @@ fn roofline(report: &Report, run: &Run, cases: &[&Named<'_>]) -> Option<Roofline
         .collect();
     Some(Roofline {
         title: "Stages under the roof of the machine".into(),
-        subtitle: conditions(report, cases),
+        subtitle: conditions(report, &cases.iter().map(|c| c.case()).collect::<Vec<_>>()),
         roofs: roofs.iter().map(|(key, roof)| (name(key), *roof)).collect(),
         kinds: names(),
         points,
@@ -142,28 +148,4 @@ fn names() -> Vec<String> {
         .iter()
         .map(|figure| figure.name().to_owned())
         .collect()
-}
-
-/// Engines, precisions, threads and processors of the cases.
-fn conditions(report: &Report, cases: &[&Named<'_>]) -> String {
-    let mut parts: [Vec<String>; 4] = Default::default();
-    for case in cases {
-        let used = &case.facts.used;
-        let machine = &report.runs[case.summary.run].manifest.machine;
-        let values = [
-            Some(case.facts.labels.backend.clone()),
-            Some(used.dtype.clone()),
-            used.threads.map(|n| format!("{n} threads")),
-            machine.cpu_model.clone(),
-        ];
-        for (part, value) in parts.iter_mut().zip(values) {
-            if let Some(value) = value.filter(|value| !part.contains(value)) {
-                part.push(value);
-            }
-        }
-    }
-    let parts: Vec<String> = (parts.iter().filter(|part| !part.is_empty()))
-        .map(|part| part.join(" / "))
-        .collect();
-    parts.join(" · ")
 }

@@ -53,7 +53,7 @@ use crate::stats::Interval;
 pub enum Verdict {
     /// Better by more than is irrelevant, beyond chance.
     Improved,
-    /// Not worse by more than is tolerated, as far as the interval reaches.
+    /// Not worse by more than is tolerated, as far as the interval reaches; or answers that are all the same.
     Pass,
     /// Neither: the interval is too wide.
     Inconclusive,
@@ -235,6 +235,8 @@ pub struct ScoreChange {
     pub adjusted: Option<f64>,
     /// The test: `McNemar, exact`, `sign flips over 180 images`, ...
     pub test: String,
+    /// Samples whose answer is another text, whatever its score, or failed on one side.
+    pub differing: usize,
     /// Samples whose score changed.
     pub changed: Vec<ChangedAnswer>,
     /// What is said about it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ChangedAnswer, ScoreChange, Settings, Verdict};
 use crate::{
     record::{Run, SampleOutcome, SampleRecord},
-    stats::{Interval, Significance, cluster_flips, cluster_interval, holm, mcnemar},
+    stats::{Interval, Significance, bounded_interval, cluster_flips, holm, mcnemar},
 };
 
 /// Confidence of the intervals that stand beside changes.
@@ -39,7 +39,8 @@ pub fn matched<'a>(base: &'a Run, candidate: &'a Run) -> Vec<(&'a str, &'a str)>
 ///
 /// Samples that both have are paired. Right-or-wrong scores of images that do not repeat are held to McNemar's
 /// exact test, all others to sign flips of images' sums; the interval of the difference is that of a bootstrap over
-/// images. Losses are held to each other by Holm's rule at `alpha`.
+/// images, wider by what was not seen ([`bounded_interval`]). Losses are held to each other by Holm's rule at `alpha`.
+/// Where no answer differs there is no change to judge, and nothing to be sure of: it is a pass, however few they are.
 pub fn scored(base: &Run, candidate: &Run, settings: &Settings) -> Vec<ScoreChange> {
     let pairs = matched(base, candidate);
     let changes = pairs
@@ -55,7 +56,7 @@ pub fn scored(base: &Run, candidate: &Run, settings: &Settings) -> Vec<ScoreChan
             Verdict::Regressed
         } else if better <= settings.alpha && change.change >= settings.relevant_points {
             Verdict::Improved
-        } else if change.interval.is_some_and(within) {
+        } else if change.differing == 0 || change.interval.is_some_and(within) {
             Verdict::Pass
         } else {
             Verdict::Inconclusive
@@ -113,21 +114,20 @@ fn compared(
         .iter()
         .zip(ours.iter().zip(&theirs))
         .filter(|(_, (one, other))| one != other);
-    let answer = |sample: &SampleRecord| match &sample.outcome {
-        SampleOutcome::Ok(answer) => Some(answer.response.clone()),
-        SampleOutcome::Failed { .. } => None,
-    };
+    let answer = |sample: &SampleRecord| response(sample).map(str::to_owned);
+    let differing = pairs.iter().filter(|(_, a, b)| response(a) != response(b));
     Some(ScoreChange {
         case: case.to_owned(),
         samples: pairs.len(),
         base: ours.iter().sum::<f64>() / n,
         candidate: theirs.iter().sum::<f64>() / n,
         change: differences.iter().sum::<f64>() / n,
-        interval: cluster_interval(&differences, &keys, CONFIDENCE),
+        interval: bounded_interval(&differences, &keys, 100.0, CONFIDENCE),
         p_worse: significance.p_less,
         p_better: significance.p_greater,
         adjusted: None,
         test,
+        differing: differing.count(),
         changed: changed
             .map(|((id, one, other), (before, after))| ChangedAnswer {
                 sample: (*id).to_owned(),
@@ -139,4 +139,12 @@ fn compared(
             .collect(),
         verdict: Verdict::Inconclusive,
     })
+}
+
+/// What was answered; `None` for a failure.
+fn response(sample: &SampleRecord) -> Option<&str> {
+    match &sample.outcome {
+        SampleOutcome::Ok(answer) => Some(&answer.response),
+        SampleOutcome::Failed { .. } => None,
+    }
 }

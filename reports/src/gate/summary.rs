@@ -112,6 +112,7 @@ fn scores(page: &mut String, comparison: &Comparison) {
     let mut table = Table::new(vec![
         column("case", Align::Left, 0),
         column("samples", Align::Right, 0),
+        column("answers differ", Align::Right, 0),
         column("base", Align::Right, 0),
         column("candidate", Align::Right, 0),
         column("change", Align::Right, 0),
@@ -123,6 +124,7 @@ fn scores(page: &mut String, comparison: &Comparison) {
         table.push(vec![
             inline(&s.case),
             s.samples.to_string(),
+            s.differing.to_string(),
             format!("{:.1}", s.base),
             format!("{:.1}", s.candidate),
             words::points(s.change),
@@ -219,8 +221,8 @@ fn rules(page: &mut String, comparison: &Comparison) {
         page,
         &format!(
             "A latency is *regressed* if it is slower by more than {}, beyond chance, and a *pass* if its \
-             interval ends below {}; a score likewise at {} and {} points. The chance of any false alarm \
-             is held to {} over all figures{looks}.{design} Ended {}.",
+             interval ends below {}; a score likewise at {} and {} points, and a *pass* if no answer differs. \
+             The chance of any false alarm is held to {} over all figures{looks}.{design} Ended {}.",
             words::share(s.relevant),
             words::share(s.tolerated),
             s.relevant_points,

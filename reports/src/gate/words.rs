@@ -167,7 +167,11 @@ pub(super) fn score_lines(s: &ScoreChange, settings: &Settings) -> Vec<String> {
             s.adjusted,
             &format!("{}, {} samples", s.test, s.samples),
         ),
-        format!("{} answers changed their score", s.changed.len()),
+        format!(
+            "{} answers differ, {} changed their score",
+            s.differing,
+            s.changed.len()
+        ),
     ]
 }
 

@@ -126,11 +126,16 @@ impl Hardware<'_> {
                 .map(|column| self.engine(column))
                 .collect()
         });
-        for (name, figure) in PEAKS {
-            row(name, &|machine, _| {
+        for (index, (name, unit)) in Peak::NAMES.into_iter().enumerate() {
+            row(&format!("{name}, {unit}"), &|machine, _| {
                 let of = |column: &Column<'_>| {
-                    let rate = figure(column.peak?)? / 1e9;
-                    Some(format!("{rate:.1} on {}", threads(column.threads)))
+                    let peak = column.peak?;
+                    let rate = peak.rates()[index]? / 1e9;
+                    let on = match peak.threads {
+                        0 => column.device.to_owned(),
+                        _ => threads(column.threads),
+                    };
+                    Some(format!("{rate:.1} on {on}"))
                 };
                 self.columns_of(machine).filter_map(of).collect()
             });
@@ -173,23 +178,6 @@ pub(super) fn tool(run: &Run) -> String {
     let revision = tool.revision.as_deref().unwrap_or("unknown revision");
     format!("{} {} ({revision})", tool.name, tool.version)
 }
-
-/// A figure of a peak, per second.
-type PeakFigure = fn(&Peak) -> Option<f64>;
-
-/// What was measured of a machine, in 10^9 a second.
-const PEAKS: [(&str, PeakFigure); 6] = [
-    ("f32 multiply-add, GFLOP/s", |peak| Some(peak.f32_flops)),
-    ("bf16 product, GFLOP/s", |peak| peak.bf16_flops),
-    ("f32 matrix product, GFLOP/s", |peak| {
-        Some(peak.f32_product_flops)
-    }),
-    ("bf16 matrix product, GFLOP/s", |peak| {
-        Some(peak.bf16_product_flops)
-    }),
-    ("reading memory, GB/s", |peak| Some(peak.read_bytes)),
-    ("copying memory, GB/s", |peak| Some(peak.copy_bytes)),
-];
 
 /// Values that differ, each once, in order of appearance.
 fn distinct(values: Vec<String>) -> String {

@@ -18,6 +18,7 @@ pub use data::{Axis, Choice, Data, Point, Value};
 use crate::{
     document::{Block, Section},
     error::{Error, Result, io},
+    gallery::Suite,
     report::{Picture, Report},
 };
 
@@ -29,19 +30,20 @@ const PLOT: &str = include_str!("../../vendor/plot.min.js");
 const POLICY: &str =
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
-/// The page. Pictures are read from where they were written and become part of it.
+/// The page, with the samples of `suites`. Pictures are read from where they were written and become part of it.
 ///
 /// # Errors
 /// [`Error::Io`] for a picture that cannot be read.
-pub fn render(report: &Report, sections: &[Section]) -> Result<String> {
+pub fn render(report: &Report, sections: &[Section], suites: &[Suite<'_>]) -> Result<String> {
     let data = Data::of(report);
     let mut shown = Vec::new();
     for section in sections {
         shown.push(content(section)?);
     }
     let ledgers = ledger::all(report);
-    let gallery = samples::gallery(report);
-    let flips = samples::flips(report);
+    let mut room = samples::Room::new();
+    let flips = samples::flips(report, suites, &mut room);
+    let gallery = samples::gallery(suites, &mut room);
     let mut links: Vec<(&str, &str)> = Vec::new();
     if data.is_some() {
         links.push(("explore", "Explore"));

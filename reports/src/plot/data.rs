@@ -2,7 +2,7 @@
 
 use super::{
     naming::{Naming, encoder_name, short_label},
-    words::{caption, subtitle, title, x_title, y_title},
+    words::{caption, conditions, title, x_title, y_title},
 };
 use crate::{
     pareto,
@@ -121,6 +121,7 @@ impl ParetoPlot {
             .collect();
         let reference = reference(report, source, &placed);
         let caption = caption(report, source, &placed, &missing, reference.as_ref());
+        let cases: Vec<_> = placed.iter().map(|p| (p.summary, p.facts)).collect();
         let mut encoders: Vec<String> = Vec::new();
         for (_, facts) in &timed {
             let name = encoder_name(&facts.labels, source);
@@ -132,7 +133,7 @@ impl ParetoPlot {
             encoders,
             lines,
             title: title(source),
-            subtitle: subtitle(report, &placed),
+            subtitle: conditions(report, &cases),
             x_title: x_title(source, &placed),
             y_title: y_title(source),
             front: pareto::front(&coordinates),

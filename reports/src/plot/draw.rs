@@ -12,7 +12,7 @@ use super::{
     ParetoPlot, PlotPoint,
     canvas::{Canvas, Drawn, Paint, Shape, faint, pale},
     font,
-    labels::{self, Request},
+    labels::{self, Rect, Request},
     layout::{
         CAP, Fonts, GRID, HEART_RADIUS, INK, Layout, MARK_RADIUS, REFERENCE_RADIUS, SOFT_INK,
         dashes, encoders, line_of, obstacles, style_of, sweeps,
@@ -237,6 +237,35 @@ fn point_labels<B: DrawingBackend>(
     fonts: &Fonts,
     layout: &Layout,
 ) -> Drawn<B> {
+    for label in placed_labels(plot, fonts, layout) {
+        let ((x, y), place) = (label.anchor, label.place);
+        let near = (
+            x.clamp(place.left, place.right),
+            y.clamp(place.top, place.bottom),
+        );
+        let distance = (near.0 - x).hypot(near.1 - y);
+        if distance > 26.0 {
+            // Far from its point: a thin line says which one it belongs to.
+            let start = 11.0 / distance;
+            let from = (x + start * (near.0 - x), y + start * (near.1 - y));
+            canvas.line(&[from, near], faint(SOFT_INK, 0.7), 1.0)?;
+        }
+        let middle = (place.top + place.bottom) / 2.0;
+        let left = Pos::new(HPos::Left, VPos::Center);
+        canvas.text(&label.text, label.style, (place.left + 2.0, middle), left)?;
+    }
+    Ok(())
+}
+
+/// A label that found a place.
+struct Label<'a> {
+    text: String,
+    style: &'a TextStyle<'static>,
+    anchor: (f64, f64),
+    place: Rect,
+}
+
+fn placed_labels<'a>(plot: &ParetoPlot, fonts: &'a Fonts, layout: &Layout) -> Vec<Label<'a>> {
     let mut texts: Vec<(String, &TextStyle<'_>)> = Vec::new();
     let mut requests = Vec::new();
     let mut ask = |text: String, style, anchor, optional| {
@@ -270,23 +299,89 @@ fn point_labels<B: DrawingBackend>(
         );
     }
     let places = labels::place(&requests, &obstacles(plot, layout), layout.plot);
-    for (((text, style), request), place) in texts.iter().zip(&requests).zip(places) {
-        let Some(place) = place else { continue };
-        let (x, y) = request.anchor;
-        let near = (
-            x.clamp(place.left, place.right),
-            y.clamp(place.top, place.bottom),
+    let labels = texts.into_iter().zip(requests).zip(places);
+    let placed = labels.filter_map(|(((text, style), request), place)| {
+        Some(Label {
+            text,
+            style,
+            anchor: request.anchor,
+            place: place?,
+        })
+    });
+    placed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pareto, stats::Interval};
+
+    /// A case of the quickstart: encoder, side, milliseconds up to, per cent between.
+    type Case = (&'static str, u32, [f64; 2], [f64; 3]);
+
+    /// Points that leave a label hardly a place.
+    const CROWDED: [Case; 8] = [
+        ("ViT (4 x 192)", 128, [4.55, 6.2], [52.1, 49.0, 55.0]),
+        ("ViT (4 x 192)", 256, [15.5, 20.9], [74.0, 70.7, 77.0]),
+        ("ViT (4 x 192)", 384, [36.6, 42.2], [80.5, 77.5, 83.2]),
+        ("ViT (4 x 192)", 512, [74.6, 75.0], [73.8, 70.8, 76.6]),
+        ("FastViTHD (8 x 256)", 128, [2.23, 2.34], [32.9, 30.3, 35.5]),
+        ("FastViTHD (8 x 256)", 256, [5.0, 5.85], [51.6, 48.5, 54.4]),
+        ("FastViTHD (8 x 256)", 384, [9.44, 10.9], [54.9, 51.6, 57.9]),
+        ("FastViTHD (8 x 256)", 512, [16.0, 17.8], [42.7, 39.0, 46.2]),
+    ];
+
+    fn crowded() -> ParetoPlot {
+        let interval = |low, high| {
+            let confidence = 0.95;
+            Some(Interval {
+                low,
+                high,
+                confidence,
+            })
+        };
+        let points = CROWDED.map(
+            |(encoder, side, [ms, most], [accuracy, low, high])| PlotPoint {
+                case: String::new(),
+                encoder: encoder.into(),
+                line: String::new(),
+                resolution: side,
+                label: format!("{encoder} {side} px · {} tok", side / 2),
+                ttft_ms: ms,
+                ttft_interval: interval(ms, most),
+                accuracy,
+                accuracy_interval: interval(low, high),
+            },
         );
-        let distance = (near.0 - x).hypot(near.1 - y);
-        if distance > 26.0 {
-            // Far from its point: a thin line says which one it belongs to.
-            let start = 11.0 / distance;
-            let from = (x + start * (near.0 - x), y + start * (near.1 - y));
-            canvas.line(&[from, near], faint(SOFT_INK, 0.7), 1.0)?;
+        let places: Vec<(f64, f64)> = points.iter().map(|p| (p.ttft_ms, p.accuracy)).collect();
+        ParetoPlot {
+            title: String::new(),
+            subtitle: String::new(),
+            x_title: String::new(),
+            y_title: String::new(),
+            encoders: vec!["ViT (4 x 192)".into(), "FastViTHD (8 x 256)".into()],
+            lines: Vec::new(),
+            front: pareto::front(&places),
+            points: points.into(),
+            reference: None,
+            caption: Vec::new(),
         }
-        let middle = (place.top + place.bottom) / 2.0;
-        let left = Pos::new(HPos::Left, VPos::Center);
-        canvas.text(text, style, (place.left + 2.0, middle), left)?;
     }
-    Ok(())
+
+    #[test]
+    fn no_label_is_crossed_by_the_front() {
+        let (plot, fonts) = (crowded(), Fonts::new());
+        let layout = Layout::new(&plot, &fonts);
+        let labels = placed_labels(&plot, &fonts, &layout);
+        assert_eq!(labels.len(), plot.points.len());
+        let front = layout.staircase(&plot);
+        assert!(front.len() > 8, "{front:?}");
+        for label in labels {
+            for step in front.windows(2) {
+                let line = Rect::along(step[0], step[1], 1.0);
+                let over = label.place.overlap(&line);
+                assert_eq!(over, 0.0, "{} on {step:?}", label.text);
+            }
+        }
+    }
 }

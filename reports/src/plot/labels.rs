@@ -23,6 +23,16 @@ impl Rect {
         }
     }
 
+    /// A level or upright line, so far on either side.
+    pub fn along(from: (f64, f64), to: (f64, f64), reach: f64) -> Self {
+        Self {
+            left: from.0.min(to.0) - reach,
+            top: from.1.min(to.1) - reach,
+            right: from.0.max(to.0) + reach,
+            bottom: from.1.max(to.1) + reach,
+        }
+    }
+
     /// Shared area.
     pub fn overlap(&self, other: &Self) -> f64 {
         let width = self.right.min(other.right) - self.left.max(other.left);
@@ -52,7 +62,7 @@ pub(super) struct Request {
 /// What labels should stay away from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Obstacles {
-    /// Marks: never to be covered.
+    /// Marks, and lines that matter as much: never to be covered.
     pub marks: Vec<Rect>,
     /// Lines, as thin rectangles: better not covered.
     pub lines: Vec<Rect>,
@@ -111,6 +121,12 @@ fn candidates(request: &Request) -> Vec<(f64, Rect)> {
         (0.6, 1.0, 3.0),
         (-0.6, -1.0, 4.0),
         (-0.6, 1.0, 4.0),
+        (0.3, -1.0, 4.0),
+        (0.3, 1.0, 4.0),
+        (-0.3, -1.0, 4.0),
+        (-0.3, 1.0, 4.0),
+        (-0.85, -1.0, 5.0),
+        (-0.85, 1.0, 5.0),
         (-1.0, -1.0, 4.0),
         (-1.0, 1.0, 4.0),
     ];

@@ -32,6 +32,8 @@ pub(super) const HEART_RADIUS: f64 = 3.2;
 const DASH: (f64, f64) = (9.0, 7.0);
 /// Half length of the caps of an interval bar.
 pub(super) const CAP: f64 = 5.0;
+/// Free space on either side of the middle of the front.
+const FRONT_REACH: f64 = 3.0;
 /// Free space between the end of an interval bar and a label.
 const BAR_ROOM: f64 = 6.0;
 
@@ -183,7 +185,7 @@ pub(super) fn sweeps(plot: &ParetoPlot) -> Vec<Vec<&PlotPoint>> {
     sweeps
 }
 
-/// What labels keep clear of: marks and bars strictly, lines as far as possible.
+/// What labels keep clear of: marks, bars and the front strictly, other lines as far as possible.
 pub(super) fn obstacles(plot: &ParetoPlot, layout: &Layout) -> Obstacles {
     let mut obstacles = Obstacles::default();
     for point in &plot.points {
@@ -218,7 +220,8 @@ pub(super) fn obstacles(plot: &ParetoPlot, layout: &Layout) -> Obstacles {
         obstacles.marks.push(Rect::around(x, y, reach, reach));
     }
     for step in layout.staircase(plot).windows(2) {
-        thin(step[0], step[1], &mut obstacles.lines);
+        let front = Rect::along(step[0], step[1], FRONT_REACH);
+        obstacles.marks.push(front);
     }
     for sweep in sweeps(plot) {
         for pair in sweep.windows(2) {

@@ -23,7 +23,7 @@ mod scale;
 mod series;
 pub mod styles;
 mod text;
-mod words;
+pub(crate) mod words;
 
 pub use bars::{Bar, BarPlot};
 pub use data::{ParetoPlot, PlotPoint, Reference, ReferencePoint};

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::data::{Placed, Reference};
 use crate::{
-    record::Labels,
+    record::CaseFacts,
     report::{AccuracySource, Report},
+    summary::CaseSummary,
 };
 
 pub(super) fn title(source: AccuracySource<'_>) -> String {
@@ -67,33 +68,25 @@ fn decoders<'a>(source: AccuracySource<'a>, placed: &'a [Placed<'_>]) -> Vec<&'a
     distinct.into_iter().collect()
 }
 
-pub(super) fn subtitle(report: &Report, placed: &[Placed<'_>]) -> String {
+/// Engines, devices, precisions, threads and processors of cases, for the line below a picture's title.
+pub(crate) fn conditions(report: &Report, cases: &[(&CaseSummary, &CaseFacts)]) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let mut add = |values: BTreeSet<String>| {
+    let mut add = |value: &dyn Fn(&CaseSummary, &CaseFacts) -> Option<String>| {
+        let values = cases.iter();
+        let values: BTreeSet<String> = values.filter_map(|(s, facts)| value(s, facts)).collect();
         let values: Vec<String> = values.into_iter().filter(|v| !v.is_empty()).collect();
         if !values.is_empty() {
             parts.push(values.join(" / "));
         }
     };
-    let of_labels = |pick: fn(&Labels) -> &str| {
-        placed
-            .iter()
-            .map(|p| pick(&p.facts.labels).to_owned())
-            .collect()
-    };
-    add(of_labels(|labels| &labels.backend));
-    add(of_labels(|labels| &labels.device));
-    add(of_labels(|labels| &labels.precision));
-    let threads = |p: &Placed<'_>| p.facts.used.threads.map(|n| format!("{n} threads"));
-    add(placed.iter().filter_map(threads).collect());
-    let cpu = |p: &Placed<'_>| {
-        report.runs[p.summary.run]
-            .manifest
-            .machine
-            .cpu_model
-            .clone()
-    };
-    add(placed.iter().filter_map(cpu).collect());
+    add(&|_, facts| Some(facts.labels.backend.clone()));
+    add(&|_, facts| Some(facts.labels.device.clone()));
+    add(&|_, facts| Some(facts.labels.precision.clone()));
+    add(&|_, facts| facts.used.threads.map(|n| format!("{n} threads")));
+    add(&|summary, _| {
+        let manifest = &report.runs[summary.run].manifest;
+        manifest.machine.cpu_model.clone()
+    });
     parts.join(" · ")
 }
 

@@ -344,6 +344,29 @@ fn is_cpu(device: &String) -> bool {
 }
 
 impl Peak {
+    /// Names of the figures of [`Peak::rates`] with their unit, of which there are `10^9` each.
+    pub const NAMES: [(&'static str, &'static str); 6] = [
+        ("f32 multiply-add", "GFLOP/s"),
+        ("bf16 product", "GFLOP/s"),
+        ("f32 matrix product, own", "GFLOP/s"),
+        ("bf16 matrix product, own", "GFLOP/s"),
+        ("reading memory", "GB/s"),
+        ("copying memory, both ways", "GB/s"),
+    ];
+
+    /// Every figure, per second; a GPU has none of registers.
+    pub fn rates(&self) -> [Option<f64>; 6] {
+        let registers = is_cpu(&self.device);
+        [
+            registers.then_some(self.f32_flops),
+            self.bf16_flops.filter(|_| registers),
+            Some(self.f32_product_flops),
+            Some(self.bf16_product_flops),
+            Some(self.read_bytes),
+            Some(self.copy_bytes),
+        ]
+    }
+
     /// The arithmetic peak that an element type is measured against, FLOP/s: bfloat16's own instruction where
     /// there is one, else f32's.
     pub fn flops(&self, dtype: &str) -> f64 {
@@ -391,7 +414,8 @@ pub struct SampleRecord {
     pub outcome: SampleOutcome,
 }
 
-/// A sample as it was asked, for those who look at answers. Its answers are the samples' records.
+/// A sample as it was asked, for those who look at answers: one of the worst of a case, or one of those that came out
+/// right. Its answers are the samples' records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exhibit {
     /// Suite id.
@@ -404,7 +428,7 @@ pub struct Exhibit {
     pub question: String,
     /// Answers that count as right, each once.
     pub references: Vec<String>,
-    /// Images, by path below the run folder.
+    /// Images, by path below the run folder, in a size to look at; empty where they could not be read.
     pub images: Vec<String>,
 }
 
@@ -438,6 +462,14 @@ impl SampleOutcome {
                 100.0 * answer.score.numerator as f64 / answer.score.denominator.get() as f64
             }
             Self::Failed { .. } => 0.0,
+        }
+    }
+
+    /// Where it stands among others, the worst first: a failure below every answer, answers by their points.
+    pub fn standing(&self) -> f64 {
+        match self {
+            Self::Ok(_) => self.points(),
+            Self::Failed { .. } => -1.0,
         }
     }
 }

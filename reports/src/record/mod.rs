@@ -21,6 +21,7 @@ pub use entry::{
     Workload,
 };
 pub use manifest::{Cache, FORMAT_VERSION, Gpu, Machine, Manifest, Tool, experiment_digest};
+pub(crate) use reader::Firsts;
 pub use reader::{Line, Run, lines};
 pub use writer::{CaseProgress, Progress, RunWriter};
 

@@ -87,19 +87,14 @@ impl Run {
             published: Vec::new(),
             torn,
         };
-        let mut iterations = BTreeSet::new();
-        let mut samples = BTreeSet::new();
+        let mut firsts = Firsts::default();
         for record in records {
             match record {
                 Record::Case(facts) => {
                     run.cases.entry(facts.case.clone()).or_insert(facts);
                 }
                 Record::Latency(sample) => {
-                    let LatencySample {
-                        launch, warm_up, ..
-                    } = sample;
-                    let key = (sample.case.clone(), launch, warm_up, sample.iteration);
-                    if iterations.insert(key) {
+                    if firsts.latency(&sample) {
                         run.latency.push(sample);
                     }
                 }
@@ -110,8 +105,7 @@ impl Run {
                     }
                 }
                 Record::Sample(sample) => {
-                    let key = (sample.case.clone(), sample.sample.clone());
-                    if samples.insert(key) {
+                    if firsts.sample(&sample) {
                         run.samples.push(sample);
                     }
                 }
@@ -177,6 +171,34 @@ impl Run {
         let failed =
             |sample: &&SampleRecord| matches!(sample.outcome, SampleOutcome::Failed { .. });
         self.samples.iter().filter(failed).count()
+    }
+}
+
+/// Which records of repetitions and samples count: of several of one, the first.
+#[derive(Debug, Default)]
+pub(crate) struct Firsts {
+    iterations: BTreeSet<(String, u32, bool, u32)>,
+    samples: BTreeSet<(String, String)>,
+}
+
+impl Firsts {
+    /// Whether a repetition was not there before.
+    pub fn latency(&mut self, sample: &LatencySample) -> bool {
+        let LatencySample {
+            case,
+            launch,
+            warm_up,
+            iteration,
+            ..
+        } = sample;
+        self.iterations
+            .insert((case.clone(), *launch, *warm_up, *iteration))
+    }
+
+    /// Whether a sample was not there before.
+    pub fn sample(&mut self, sample: &SampleRecord) -> bool {
+        self.samples
+            .insert((sample.case.clone(), sample.sample.clone()))
     }
 }
 

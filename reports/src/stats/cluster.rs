@@ -51,7 +51,8 @@ pub fn cluster_flips<K: Ord>(differences: &[f64], keys: &[K]) -> Option<Signific
 /// change, they cover less, and the latter has no end if few clusters moved.
 ///
 /// `None` where [`cluster_flips`] is, below 6 clusters, or with a confidence that so many resamples cannot
-/// reach. If no difference is other than 0, both ends are 0, which says no more than that.
+/// reach. Resamples show what was seen alone: if no difference is other than 0, both ends are 0. [`bounded_interval`]
+/// knows of the rest.
 pub fn cluster_interval<K: Ord>(
     differences: &[f64],
     keys: &[K],
@@ -78,6 +79,33 @@ pub fn cluster_interval<K: Ord>(
         high: means[BOOTSTRAPS - rank],
         confidence,
     })
+}
+
+/// [`cluster_interval`] of differences that cannot be beyond `most` on either side, wider by what was not seen: where
+/// no cluster of `g` moved down, up to `1 - ((1 - confidence) / 2)^(1 / g)` of all there are may (Clopper and Pearson,
+/// 1934), each by `most`; and likewise upwards. So no end rests on nothing having happened by chance.
+///
+/// `None` where [`cluster_interval`] is.
+pub fn bounded_interval<K: Ord>(
+    differences: &[f64],
+    keys: &[K],
+    most: f64,
+    confidence: f64,
+) -> Option<Interval> {
+    let seen = cluster_interval(differences, keys, confidence)?;
+    let sums = clusters(differences, keys)?;
+    let unseen = most * never_seen(sums.len() as f64, confidence);
+    let moved = |sign: f64| sums.iter().any(|(sum, _)| sum * sign > 0.0);
+    Some(Interval {
+        low: (seen.low - if moved(-1.0) { 0.0 } else { unseen }).max(-most),
+        high: (seen.high + if moved(1.0) { 0.0 } else { unseen }).min(most),
+        confidence,
+    })
+}
+
+/// Upper end of the Clopper-Pearson interval of a share of which `n` draws had none.
+fn never_seen(n: f64, confidence: f64) -> f64 {
+    -(((1.0 - confidence) / 2.0).ln() / n).exp_m1()
 }
 
 /// The share of resamples left out on each side; `None` for a confidence outside of 0..1.
@@ -130,6 +158,38 @@ mod tests {
         assert_eq!(cluster_interval(&[1.0; 6], &keys, 0.999_999), None);
         let alike = cluster_interval(&[0.25; 6], &keys, 0.95).unwrap();
         assert_eq!((alike.low, alike.high), (0.25, 0.25));
+    }
+
+    #[test]
+    fn what_was_not_seen_has_a_bound() {
+        let keys: Vec<usize> = (0..20).collect();
+        let bounded = |differences: &[f64]| {
+            let found = bounded_interval(differences, &keys[..differences.len()], 100.0, 0.95);
+            found.map(|i| (i.low, i.high))
+        };
+        let close = |found: (f64, f64), expected: (f64, f64)| {
+            let off = (found.0 - expected.0)
+                .abs()
+                .max((found.1 - expected.1).abs());
+            assert!(off < 1e-3, "{found:?}, not {expected:?}");
+        };
+        // scipy.stats.binomtest(0, 20).proportion_ci(0.95): 0 to 0.168433.
+        close(bounded(&[0.0; 20]).unwrap(), (-16.8433, 16.8433));
+        // With gains alone it is losses that may have been missed.
+        let mut gained = [0.0; 20];
+        gained[7] = 100.0;
+        let resampled = cluster_interval(&gained, &keys, 0.95).unwrap();
+        let found = bounded(&gained).unwrap();
+        close(found, (resampled.low - 16.8433, resampled.high));
+        let lost = bounded(&gained.map(|gain| -gain)).unwrap();
+        close(lost, (-found.1, -found.0));
+        // Where both were seen, resamples say it all.
+        gained[8] = -100.0;
+        let both = cluster_interval(&gained, &keys, 0.95).unwrap();
+        assert_eq!(bounded(&gained), Some((both.low, both.high)));
+        // No score can change by more than all of it.
+        assert_eq!(bounded(&[100.0; 6]).unwrap().1, 100.0);
+        assert_eq!(bounded(&[0.0; 5]), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod shifts;
 mod signflip;
 
 pub use changepoint::{ChangePoint, ChangeSettings, change_points};
-pub use cluster::{BOOTSTRAPS, cluster_flips, cluster_interval};
+pub use cluster::{BOOTSTRAPS, bounded_interval, cluster_flips, cluster_interval};
 pub use frontier::{Frontier, frontier};
 pub use mcnemar::mcnemar;
 pub use multiple::holm;

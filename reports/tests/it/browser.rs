@@ -1,10 +1,14 @@
 //! The page in a real browser: it draws, its controls work, nothing is fetched or complained about.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
-use vlmbench_reports::report;
+use vlmbench_reports::{
+    record::{Exhibit, Record},
+    report,
+};
 
 use crate::{synthetic::*, webdriver::Browser};
 
@@ -145,4 +149,52 @@ fn without_scripts_the_page_says_everything() {
     );
     assert_eq!(named, true);
     browser.screenshot("page-without-scripts");
+}
+
+/// A picture of one pixel.
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+#[test]
+fn samples_and_answers_that_differ_are_seen_with_their_pictures() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let mut base = suites_and_blind_records();
+    base.push(Record::Exhibit(Exhibit {
+        suite: "textvqa".into(),
+        profile: "lmms@0.2.2".into(),
+        sample: "q1".into(),
+        question: "What is right?".into(),
+        references: vec!["B".into()],
+        images: vec!["gallery/q1.png".into()],
+    }));
+    let mut candidate = base.clone();
+    for record in &mut candidate {
+        if let Record::Sample(sample) = record
+            && sample.sample == "q1"
+        {
+            sample.outcome = answered(&sample.case, "q1", 0, 1).outcome;
+        }
+    }
+    let (one, other, out) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
+    write(one.path(), &base);
+    write(other.path(), &candidate);
+    let pixel = BASE64.decode(PIXEL).unwrap();
+    fs::create_dir(other.path().join("gallery")).unwrap();
+    fs::write(other.path().join("gallery/q1.png"), pixel).unwrap();
+    let files = report::report(&[one.path(), other.path()], out.path()).unwrap();
+    let phone = json!({"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true});
+    browser.devtools("Emulation.setDeviceMetricsOverride", phone);
+    browser.open(&files.page);
+    for section in ["samples", "flips"] {
+        let pictures = format!("[...document.querySelectorAll('#{section} img')]");
+        let seen = format!(
+            "const all = {pictures}; all.forEach((i) => {{ i.loading = 'eager'; i.scrollIntoView(); }});
+             return Promise.all(all.map((i) => i.decode())).then(() => all.every((i) => i.naturalWidth === 1) && all.length > 0)"
+        );
+        assert_eq!(browser.run(&seen), true, "{section}");
+    }
+    let room = browser.run("return document.documentElement.scrollWidth - innerWidth");
+    assert_eq!(room, 0, "the page must not scroll sideways");
+    assert_eq!(browser.console(), Vec::<String>::new());
 }

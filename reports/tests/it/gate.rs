@@ -170,7 +170,49 @@ fn lost_answers_are_tested_by_image_and_listed() {
         scored(&candidate, &base, &settings)[0].verdict,
         Verdict::Improved
     );
-    assert_eq!(scored(&base, &base, &settings)[0].verdict, Verdict::Pass);
+}
+
+/// A run over `images` images, and the same with every answer in other words.
+fn reworded(images: usize) -> (Run, Run) {
+    let folder = tempdir().unwrap();
+    let right: Vec<bool> = (0..2 * images).map(|index| index % 3 == 0).collect();
+    let model = Model {
+        resolution: 256,
+        launches: &[100, 100],
+        right: &right,
+    };
+    let base = run(folder.path(), &[model]);
+    let mut candidate = base.clone();
+    for sample in &mut candidate.samples {
+        if let SampleOutcome::Ok(answer) = &mut sample.outcome {
+            answer.response.push('!');
+        }
+    }
+    (base, candidate)
+}
+
+#[test]
+fn scores_that_did_not_change_are_known_as_far_as_their_number_reaches() {
+    let settings = Settings::default();
+    let found = |base: &Run, candidate: &Run| {
+        let score = scored(base, candidate, &settings).remove(0);
+        let interval = score.interval.unwrap();
+        assert_eq!((score.change, interval.low), (0.0, -interval.high));
+        (score.verdict, score.differing, interval.high)
+    };
+    // The same answers are the same whatever their number, which bounds what may come of other questions.
+    let (base, reworded_base) = reworded(20);
+    let (verdict, differing, high) = found(&base, &base);
+    assert_eq!((verdict, differing), (Verdict::Pass, 0));
+    assert!((high - 16.8433).abs() < 1e-3, "{high}");
+    // Other answers of the same score are a change: of forty questions about twenty images too little is known.
+    let (verdict, differing, _) = found(&base, &reworded_base);
+    assert_eq!((verdict, differing), (Verdict::Inconclusive, 40));
+    // 2 points of 100 are excluded from 183 images on.
+    for (images, expected) in [(182, Verdict::Inconclusive), (183, Verdict::Pass)] {
+        let (base, candidate) = reworded(images);
+        assert_eq!(found(&base, &candidate).0, expected, "{images}");
+    }
 }
 
 #[test]

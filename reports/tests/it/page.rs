@@ -94,11 +94,12 @@ fn exhibit(sample: &str, question: &str) -> Record {
 }
 
 #[test]
-fn samples_are_shown_with_their_pictures_worst_first() {
+fn samples_are_shown_with_their_pictures_failures_and_the_worst_first() {
     let mut records = suites_and_blind_records();
-    // q1 is right, q4 is wrong.
+    // q1 is right, q4 is wrong, q6 failed.
     records.push(exhibit("q1", "What is right?"));
     records.push(exhibit("q4", "What is wrong?"));
+    records.push(exhibit("q6", "What failed?"));
     let folder = tempdir().unwrap();
     write(folder.path(), &records);
     fs::create_dir(folder.path().join("gallery")).unwrap();
@@ -107,17 +108,21 @@ fn samples_are_shown_with_their_pictures_worst_first() {
     let files = report::report(&[folder.path()], out.path()).unwrap();
     let page = fs::read_to_string(files.page).unwrap();
     let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text:?}"));
-    assert!(place("What is wrong?") < place("What is right?"));
+    let places = ["What failed?", "What is wrong?", "What is right?"].map(place);
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(page.contains("failed in preprocess: image 6.jpg: unexpected end"));
     // The picture is part of the page; one that is not there is named.
     assert!(page.contains("src=\"data:image/png;base64,cGljdHVyZQ==\""));
     assert!(page.contains(&folder.path().join("gallery/q1.png").display().to_string()));
+    let gallery = fs::read_to_string(files.gallery.unwrap()).unwrap();
+    let place = |text: &str| gallery.find(text).unwrap_or_else(|| panic!("no {text:?}"));
+    assert!(place("What failed?") < place("What is wrong?"));
 }
 
-#[test]
-fn answers_that_two_runs_give_differently_stand_side_by_side() {
-    let base = suites_and_blind_records();
-    let mut candidate = base.clone();
-    for record in &mut candidate {
+/// The records with the answer to q1 of textvqa changed.
+fn with_another_answer(records: &[Record]) -> Vec<Record> {
+    let mut records = records.to_vec();
+    for record in &mut records {
         if let Record::Sample(sample) = record
             && sample
                 .case
@@ -130,18 +135,69 @@ fn answers_that_two_runs_give_differently_stand_side_by_side() {
             }
         }
     }
+    records
+}
+
+/// The page over two runs, and of the second one's folder what it holds beside records.
+fn page_of_two(base: &[Record], candidate: &[Record], pictures: &[&str]) -> String {
     let (one, other, out) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
-    write(one.path(), &base);
-    write(other.path(), &candidate);
+    write(one.path(), base);
+    write(other.path(), candidate);
+    for picture in pictures {
+        let path = other.path().join(picture);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"picture").unwrap();
+    }
     let files = report::report(&[one.path(), other.path()], out.path()).unwrap();
-    let page = fs::read_to_string(files.page).unwrap();
+    fs::read_to_string(files.page).unwrap()
+}
+
+#[test]
+fn answers_that_two_runs_give_differently_stand_side_by_side() {
+    let base = suites_and_blind_records();
+    let page = page_of_two(&base, &with_another_answer(&base), &[]);
     let flips = page.split_once("id=\"flips\"").unwrap().1;
     assert!(flips.contains("1 of 6"), "{}", &flips[..600]);
-    let row = "<tr class=\"wrong\"><th scope=\"row\">q1</th><td></td><td>B.\nBecause</td><td class=\"number\">100</td>\
+    let row = "<tr class=\"wrong\"><th scope=\"row\">q1</th><td></td><td></td><td>B.\nBecause</td><td class=\"number\">100</td>\
                <td>C, of course</td><td class=\"number\">0</td></tr>";
     assert!(flips.contains(row), "{}", &flips[..1500]);
     // One run has nothing to differ from.
     assert!(!html(&base).contains("id=\"flips\""));
+}
+
+#[test]
+fn changed_answers_have_the_picture_of_whichever_run_has_it() {
+    let mut base = suites_and_blind_records();
+    base.push(exhibit("q1", "What is right?"));
+    let mut candidate = with_another_answer(&base);
+    let page = page_of_two(&base, &candidate, &["gallery/q1.png"]);
+    let flips = page.split_once("id=\"flips\"").unwrap().1;
+    let (flips, samples) = flips.split_once("id=\"samples\"").unwrap();
+    let picture = "src=\"data:image/png;base64,cGljdHVyZQ==\"";
+    assert!(flips.contains(picture), "{flips}");
+    assert!(flips.contains("<p>What is right?</p></td><td><code>B</code></td>"));
+    // What both runs asked is one sample with the answers of both.
+    assert_eq!(samples.matches("<article").count(), 1);
+    assert!(samples.contains(picture));
+    for model in ["fastvithd-qwen2 · run 1", "fastvithd-qwen2 · run 2"] {
+        assert!(samples.contains(model), "no {model}");
+    }
+    assert!(samples.contains("B.\nBecause") && samples.contains("C, of course"));
+
+    // Another question under the same name is another sample.
+    let last = candidate.pop();
+    assert!(matches!(last, Some(Record::Exhibit(_))));
+    candidate.push(exhibit("q1", "What else?"));
+    let page = page_of_two(&base, &candidate, &[]);
+    let samples = page.split_once("id=\"samples\"").unwrap().1;
+    let cards = samples.split("<article").skip(1);
+    let cards: Vec<&str> = cards
+        .map(|card| card.split_once("</article>").unwrap().0)
+        .collect();
+    assert_eq!(cards.len(), 2);
+    let of = |question: &str| cards.iter().find(|card| card.contains(question)).unwrap();
+    assert!(!of("What is right?").contains("run 2"));
+    assert!(!of("What else?").contains("run 1"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tables of a profile.
 
+use vlmbench_reports::record;
 use vlmbench_reports::table::{Align, Column, Table, column, milliseconds};
 
 use super::{Profile, Threads};
@@ -79,9 +80,9 @@ pub(super) fn text(p: &Profile<'_>, top: usize, width: usize) -> String {
 
 fn heading(p: &Profile<'_>) -> String {
     let mut out = format!("{}: {}\n", name(p), conditions(p));
-    let rates = p.peak.rates().into_iter();
+    let rates = record::Peak::NAMES.into_iter().zip(p.peak.rates());
     let rates: Vec<String> = rates
-        .filter_map(|(name, rate, unit)| Some(format!("{name} {:.0} {unit}", rate?.best / 1e9)))
+        .filter_map(|((name, unit), rate)| Some(format!("{name} {:.0} {unit}", rate?.best / 1e9)))
         .collect();
     out.push_str(&format!("measured peak: {}\n", rates.join("; ")));
     if let Some(warning) = p.peak.disturbance() {

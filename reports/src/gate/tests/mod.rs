@@ -95,6 +95,7 @@ pub(super) fn comparison() -> Comparison {
             p_better: 0.9,
             adjusted: Some(0.4),
             test: "McNemar, exact".into(),
+            differing: 7,
             changed: vec![
                 changed("q1", Some("stop"), Some("<script>|*shop*\nor `x`")),
                 changed("q2", Some("taxi"), None),
