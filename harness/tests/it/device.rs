@@ -136,3 +136,35 @@ fn a_device_with_a_clock_and_memory_has_both_in_the_records() {
     assert!(again.contains("measured peak of cuda-emulated"), "{again}");
     assert_eq!(of_kind(&self::records(&out), "peak").len(), 3);
 }
+
+#[cfg(feature = "cuda-emulated")]
+#[test]
+fn what_does_not_fit_the_device_is_an_outcome_and_blocks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = format!(
+        "about: x\nmodels: [{{model: qwen2-7b}}]\ndevices: [cuda-emulated]\nprecisions: [bf16, q8_0]\n{LATENCY}"
+    );
+    std::fs::write(folder.path().join("large.yaml"), experiment).unwrap();
+    let plan = run(folder.path(), ["plan", "large.yaml", "--no-estimate"]).ok();
+    assert!(
+        plan.contains("will not fit: latency/qwen2-7b/candle-cuda-emulated/bf16"),
+        "{plan}"
+    );
+    let done = run(folder.path(), ["run", "large.yaml", "--out", "out"]);
+    assert_eq!(done.code, 5, "{}", done.stderr);
+    let records = records(&folder.path().join("out"));
+    let ends = of_kind(&records, "case_end");
+    let errors: Vec<&str> = ends
+        .iter()
+        .map(|end| end["outcome"]["error"].as_str().unwrap())
+        .collect();
+    assert_eq!(errors.len(), 2);
+    assert!(
+        errors[0].contains("out of memory") && errors[0].contains("4.00 GiB"),
+        "{errors:?}"
+    );
+    assert!(
+        errors[1].contains("q8_0") && errors[1].contains("cpu"),
+        "{errors:?}"
+    );
+}

@@ -98,7 +98,7 @@ pub fn devices() -> Vec<DeviceEntry> {
                 missing: None,
             })
             .collect(),
-        Ok(Err(e)) => none(format!("the driver cannot be used: {e}")),
+        Ok(Err(e)) => none(format!("the driver cannot be used: {:?}", e.0)),
         Err(_) => none("there is no NVIDIA driver".into()),
     }
 }
@@ -281,7 +281,12 @@ impl Runtime for Cuda {
 
     fn free_memory(&self) -> Option<u64> {
         let (free, _total) = self.stream.context().mem_get_info().ok()?;
-        Some(free as u64)
+        // What the pool keeps is free for us.
+        let held = self
+            .pool
+            .get(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+        let used = self.pool.get(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+        Some(free as u64 + held.ok()?.saturating_sub(used.ok()?))
     }
 
     fn peak_memory(&self) -> Option<u64> {
@@ -292,6 +297,11 @@ impl Runtime for Cuda {
         // Zero is what the driver takes, and means the present use. Where it fails, the
         // peak includes what came before, which is at most too much.
         let _ = self.pool.set(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
+    }
+
+    fn release_memory(&self) {
+        // SAFETY: the pool is the device's own. Where it fails, other processes have less.
+        let _ = unsafe { driver::cuMemPoolTrimTo(self.pool.0, 0) };
     }
 
     fn enough(&self) -> (usize, usize) {

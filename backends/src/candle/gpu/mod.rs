@@ -71,6 +71,9 @@ pub trait Runtime: Send + Sync {
     /// Begins a new peak.
     fn reset_peak_memory(&self);
 
+    /// Gives memory that is not in use back to the system, for other processes.
+    fn release_memory(&self);
+
     /// The side of a matrix whose square, and floats of a buffer whose copy, keep it
     /// busy for much longer than they take to be asked for.
     fn enough(&self) -> (usize, usize);

@@ -106,7 +106,7 @@ impl GpuOp for PositionsOp {
             (&self.table).into(),
             (&y).into(),
             long(n).into(),
-            long(self.table.elem_count()).into(),
+            int(self.table.elem_count())?.into(),
         ];
         gpu.each(("add_table", x.dtype()), n, &args)?;
         Ok(y)

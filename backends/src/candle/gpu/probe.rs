@@ -12,13 +12,26 @@ const READERS: u32 = 1 << 12;
 /// Operands on a GPU. Every method returns when its work is done, with how much it
 /// was: FLOPs or bytes.
 pub struct GpuProbe {
-    gpu: Gpu,
     side: usize,
     floats: usize,
     f32_matrix: Tensor,
     bf16_matrix: Tensor,
     from: Tensor,
     to: Tensor,
+    // Dropped last.
+    gpu: Emptied,
+}
+
+/// A GPU whose memory goes back to the system.
+struct Emptied(Gpu);
+
+impl Drop for Emptied {
+    fn drop(&mut self) {
+        // Work still under way has its buffers.
+        if self.0.device().synchronize().is_ok() {
+            self.0.runtime().release_memory();
+        }
+    }
 }
 
 impl GpuProbe {
@@ -37,7 +50,7 @@ impl GpuProbe {
             bf16_matrix: ones(&[side, side], DType::BF16)?,
             from: ones(&[floats], DType::F32)?,
             to: ones(&[floats], DType::F32)?,
-            gpu,
+            gpu: Emptied(gpu),
         })
     }
 
@@ -53,8 +66,8 @@ impl GpuProbe {
 
     fn product(&self, matrix: &Tensor) -> Result<u64> {
         let side = self.side;
-        let to = self.gpu.output((side, side), matrix.dtype())?;
-        self.gpu.product(&Product {
+        let to = self.gpu.0.output((side, side), matrix.dtype())?;
+        self.gpu.0.product(&Product {
             batch: 1,
             rows: side,
             cols: side,
@@ -65,7 +78,7 @@ impl GpuProbe {
             to: Factor::rows(&to, side),
             scale: 1.0,
         })?;
-        self.gpu.device().synchronize()?;
+        self.gpu.0.device().synchronize()?;
         Ok(2 * (side as u64).pow(3))
     }
 
@@ -88,8 +101,8 @@ impl GpuProbe {
             long(self.floats / 4).into(),
         ];
         let grid = [READERS, 1, 1];
-        (self.gpu).launch((kernel, DType::F32), grid, [super::THREADS, 1, 1], &args)?;
-        Ok(self.gpu.device().synchronize()?)
+        (self.gpu.0).launch((kernel, DType::F32), grid, [super::THREADS, 1, 1], &args)?;
+        Ok(self.gpu.0.device().synchronize()?)
     }
 }
 
@@ -99,14 +112,13 @@ mod tests {
 
     #[test]
     fn the_work_is_what_it_says_it_is() {
-        let probe = GpuProbe::open("cuda-emulated").unwrap();
-        let (side, floats) = probe.gpu.runtime().enough();
+        let mut probe = GpuProbe::open("cuda-emulated").unwrap();
+        let (side, floats) = probe.gpu.0.runtime().enough();
         assert_eq!(probe.bf16_product().unwrap(), 2 * (side as u64).pow(3));
         assert_eq!(probe.f32_product().unwrap(), 2 * (side as u64).pow(3));
         assert_eq!(probe.read().unwrap(), 4 * floats as u64);
         let numbers: Vec<f32> = (0..floats).map(|i| i as f32).collect();
-        let from = Tensor::new(numbers.as_slice(), probe.gpu.device()).unwrap();
-        let probe = GpuProbe { from, ..probe };
+        probe.from = Tensor::new(numbers.as_slice(), probe.gpu.0.device()).unwrap();
         assert_eq!(probe.copy().unwrap(), 8 * floats as u64);
         assert_eq!(probe.to.to_vec1::<f32>().unwrap(), numbers);
         assert!(GpuProbe::open("cpu").is_err());

@@ -11,12 +11,13 @@ __device__ void rotary(const T *x, const float *cosines, const float *sines,
                        int dim, int first_position) {
   const int half = dim / 2;
   for (int64_t i = first(); i < total; i += step()) {
-    const int column = i % packed;
+    const Split place = split(i, packed);
+    const int column = place.rest;
     if (column >= rotated) {
       y[i] = x[i];
       continue;
     }
-    const int64_t row = i / packed;
+    const int64_t row = place.whole;
     const int64_t position = positions ? positions[row] : first_position + row;
     const int at = column % dim, pair = at % half;
     const float c = cosines[position * half + pair], s = sines[position * half + pair];
@@ -31,11 +32,10 @@ template <typename T>
 __device__ void append(const T *x, T *keys, T *values, int64_t total, int packed, int offset,
                        int width, int64_t past) {
   for (int64_t i = first(); i < total; i += step()) {
-    const int64_t row = i / width;
-    const int column = i % width;
-    const T *from = x + row * packed + offset + column;
-    keys[(past + row) * width + column] = from[0];
-    values[(past + row) * width + column] = from[width];
+    const Split at = split(i, width);
+    const T *from = x + at.whole * packed + offset + at.rest;
+    keys[past * width + i] = from[0];
+    values[past * width + i] = from[width];
   }
 }
 
@@ -45,14 +45,13 @@ template <typename T>
 __device__ void heads(const T *x, T *y, int64_t total, int n, int stride, int dim, int count,
                       int back) {
   for (int64_t i = first(); i < total; i += step()) {
-    const int d = i % dim;
+    const Split at = split(i, dim);
     if (back) {
-      const int head = i / dim % count;
-      const int64_t row = i / dim / count;
-      y[i] = x[(head * (int64_t)n + row) * dim + d];
+      const Split row = split(at.whole, count);
+      y[i] = x[(row.rest * (int64_t)n + row.whole) * dim + at.rest];
     } else {
-      const int64_t row = i / dim % n, head = i / dim / n;
-      y[i] = x[row * stride + head * dim + d];
+      const Split head = split(at.whole, n);
+      y[i] = x[head.rest * (int64_t)stride + head.whole * dim + at.rest];
     }
   }
 }

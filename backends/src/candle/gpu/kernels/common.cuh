@@ -61,6 +61,21 @@ __device__ inline float activate(float x, int act) {
 __device__ inline int64_t first() { return blockIdx.x * (int64_t)blockDim.x + threadIdx.x; }
 __device__ inline int64_t step() { return gridDim.x * (int64_t)blockDim.x; }
 
+// A place in rows of `n`. Dividing 64 bits takes many times as long as dividing 32, which
+// nearly always suffice.
+struct Split {
+  int64_t whole;
+  int rest;
+};
+
+__device__ inline Split split(int64_t i, int n) {
+  if (i <= UINT32_MAX) {
+    const uint32_t whole = (uint32_t)i / (uint32_t)n;
+    return {whole, (int)((uint32_t)i - whole * (uint32_t)n)};
+  }
+  return {i / n, (int)(i % n)};
+}
+
 struct Sum {
   static __device__ inline float of(float a, float b) { return a + b; }
   static __device__ inline float none() { return 0.0f; }

@@ -17,10 +17,9 @@ __device__ void depthwise(const T *x, const float *weight, const T *bias, T *y, 
   if (K > 0) k = K, stride = STRIDE;
   const int groups = m.outputs / N, tiles = (m.ow + TILE - 1) / TILE;
   for (int64_t i = first(); i < total; i += step()) {
-    const int o = i % groups * N;
-    const int ox = i / groups % tiles * TILE;
-    const int oy = i / groups / tiles % m.oh;
-    const int64_t b = i / groups / tiles / m.oh;
+    const Split at = split(i, groups), tile = split(at.whole, tiles), row = split(tile.whole, m.oh);
+    const int o = at.rest * N, ox = tile.rest * TILE, oy = row.rest;
+    const int64_t b = row.whole;
     const int c = o / m.multiplier;
     float sum[TILE][N];
     for (int j = 0; j < N; j++) {

@@ -7,7 +7,7 @@ template <typename T, int N>
 __device__ void epilogue(T *y, const T *bias, const T *residual, int64_t total, int cols, int act) {
   for (int64_t i = first() * N; i < total; i += step() * N) {
     Pack<T, N> v = load<N>(y + i), b, r;
-    if (bias) b = load<N>(bias + i % cols);
+    if (bias) b = load<N>(bias + split(i, cols).rest);
     if (residual) r = load<N>(residual + i);
     for (int j = 0; j < N; j++) {
       float x = wide(v.at[j]);
@@ -40,11 +40,11 @@ __device__ void patches(const T *x, T *y, int64_t total, int h, int w, int c, in
                         int stride, int padding) {
   const int width = k * k * c;
   for (int64_t i = first(); i < total; i += step()) {
-    const int64_t row = i / width;
-    const int column = i % width;
-    const int channel = column % c, kx = column / c % k, ky = column / c / k;
-    const int64_t b = row / ((int64_t)oh * ow);
-    const int oy = row / ow % oh, ox = row % ow;
+    const Split at = split(i, width), row = split(at.whole, ow), map = split(row.whole, oh);
+    const int tap = at.rest / c, channel = at.rest - tap * c;
+    const int ky = tap / k, kx = tap - ky * k;
+    const int64_t b = map.whole;
+    const int oy = map.rest, ox = row.rest;
     const int iy = oy * stride + ky - padding, ix = ox * stride + kx - padding;
     const bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
     y[i] = inside ? x[((b * h + iy) * w + ix) * c + channel] : narrow<T>(0.0f);

@@ -4,7 +4,8 @@
 // y = act(gate) * up of rows [gate | up], `width` each.
 template <typename T> __device__ void glu(const T *x, T *y, int64_t total, int width, int act) {
   for (int64_t i = first(); i < total; i += step()) {
-    const T *row = x + i / width * 2 * width + i % width;
+    const Split at = split(i, width);
+    const T *row = x + at.whole * 2 * width + at.rest;
     y[i] = narrow<T>(activate(wide(row[0]), act) * wide(row[width]));
   }
 }
@@ -14,17 +15,18 @@ template <typename T>
 __device__ void gate(const T *x, const T *factors, T *y, int64_t total, int positions, int channels,
                      int act) {
   for (int64_t i = first(); i < total; i += step()) {
-    const int64_t image = i / ((int64_t)positions * channels);
-    const float factor = wide(factors[image * channels + i % channels]);
+    const Split at = split(i, channels);
+    const int64_t image = split(at.whole, positions).whole;
+    const float factor = wide(factors[image * channels + at.rest]);
     y[i] = narrow<T>(activate(wide(x[i]) * factor, act));
   }
 }
 
 // y = x + table, which every sequence has `scalars` of.
 template <typename T>
-__device__ void add_table(const T *x, const T *table, T *y, int64_t total, int64_t scalars) {
+__device__ void add_table(const T *x, const T *table, T *y, int64_t total, int scalars) {
   for (int64_t i = first(); i < total; i += step())
-    y[i] = narrow<T>(wide(x[i]) + wide(table[i % scalars]));
+    y[i] = narrow<T>(wide(x[i]) + wide(table[split(i, scalars).rest]));
 }
 
 // Means over the positions of a map: a block for `WARP` channels of an image, whose
@@ -50,9 +52,10 @@ template <typename T>
 __device__ void average_pool(const T *x, T *y, int64_t total, int h, int w, int c, int oh, int ow,
                              int kernel, int stride, int padding) {
   for (int64_t i = first(); i < total; i += step()) {
-    const int channel = i % c, ox = i / c % ow, oy = i / c / ow % oh;
-    const int64_t b = i / c / ow / oh;
-    const int y0 = oy * stride - padding, x0 = ox * stride - padding;
+    const Split at = split(i, c), row = split(at.whole, ow), map = split(row.whole, oh);
+    const int64_t b = map.whole;
+    const int channel = at.rest;
+    const int y0 = map.rest * stride - padding, x0 = row.rest * stride - padding;
     const int top = max(y0, 0), bottom = min(y0 + kernel, h);
     const int left = max(x0, 0), right = min(x0 + kernel, w);
     float sum = 0.0f;
@@ -69,8 +72,9 @@ template <typename T>
 __device__ void mix(const T *x, const uint32_t *ends, const uint32_t *sources, const float *weights,
                     T *y, int64_t total, int dim) {
   for (int64_t i = first(); i < total; i += step()) {
-    const int64_t row = i / dim;
-    const int column = i % dim;
+    const Split at = split(i, dim);
+    const int64_t row = at.whole;
+    const int column = at.rest;
     float sum = 0.0f;
     for (uint32_t t = row ? ends[row - 1] : 0; t < ends[row]; t++)
       sum += weights[t] * wide(x[(int64_t)sources[t] * dim + column]);
@@ -89,7 +93,7 @@ __device__ void mix(const T *x, const uint32_t *ends, const uint32_t *sources, c
   }                                                                                                \
   REGISTER(gate_##name)                                                                            \
   extern "C" __global__ void add_table_##name(const T *x, const T *table, T *y, int64_t total,     \
-                                              int64_t scalars) {                                   \
+                                              int scalars) {                                       \
     add_table<T>(x, table, y, total, scalars);                                                     \
   }                                                                                                \
   REGISTER(add_table_##name)                                                                       \
