@@ -16,7 +16,8 @@ use crate::{
     summary::{CaseSummary, Figure},
 };
 
-/// One row per repetition, warm-up included: run, ids and every [`Figure`] in milliseconds.
+/// One row per repetition, warm-up included: run, ids and every [`Figure`] in milliseconds, also by the clock of the
+/// device where some has one.
 ///
 /// # Errors
 /// [`crate::Error::Frame`].
@@ -32,6 +33,12 @@ pub fn repetitions(report: &Report) -> Result<DataFrame> {
     columns.flag("warm_up", |(_, row)| row.warm_up);
     for figure in Figure::ALL {
         columns.number(&format!("{}_ms", figure.name()), |(_, row)| figure.of(row));
+    }
+    for figure in Figure::ALL {
+        if rows.iter().any(|(_, row)| figure.on_device(row).is_some()) {
+            let name = format!("{}_device_ms", figure.name());
+            columns.number(&name, |(_, row)| figure.on_device(row));
+        }
     }
     columns.finish()
 }

@@ -84,6 +84,21 @@ impl Figure {
         };
         Some(ns / NS_PER_MS)
     }
+
+    /// The same by the clock of the device, milliseconds; `None` for one without, and for what is the host's.
+    pub fn on_device(self, sample: &LatencySample) -> Option<f64> {
+        let stages = sample.stages.device.as_ref()?;
+        let ns = match self {
+            Self::Encode => stages.encode_ns? as f64,
+            Self::Project => stages.project_ns? as f64,
+            Self::Prefill => stages.prefill_ns? as f64,
+            Self::TtftPaper => (stages.encode_ns? + stages.prefill_ns?) as f64,
+            Self::Tpot => mean(&stages.decode_ns)?,
+            Self::FirstDecode => *stages.decode_ns.first()? as f64,
+            Self::Preprocess | Self::TtftUser => return None,
+        };
+        Some(ns / NS_PER_MS)
+    }
 }
 
 /// `ttft.paper` in nanoseconds: encode + prefill.
@@ -93,7 +108,10 @@ pub fn ttft_paper_ns(stages: &StageTimes) -> Option<u64> {
 
 /// TPOT in nanoseconds: mean decode step. `None` if only one token was made.
 pub fn tpot_ns(stages: &StageTimes) -> Option<f64> {
-    let steps = &stages.decode_ns;
+    mean(&stages.decode_ns)
+}
+
+fn mean(steps: &[u64]) -> Option<f64> {
     let total: u64 = steps.iter().sum();
     (!steps.is_empty()).then(|| total as f64 / steps.len() as f64)
 }

@@ -132,6 +132,8 @@ fn a_device_with_a_clock_and_memory_has_both_in_the_records() {
     };
     let products = column("product_peak_flops");
     assert!(products[0] > 0.0 && products[1] > 0.0 && products[0] != products[1]);
+    let stages = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(stages.contains("device ms"));
     let again = run(folder.path(), ["peak", "out", "--device", "cuda-emulated"]).ok();
     assert!(again.contains("measured peak of cuda-emulated"), "{again}");
     assert_eq!(of_kind(&self::records(&out), "peak").len(), 3);

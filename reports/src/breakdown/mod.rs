@@ -28,6 +28,8 @@ pub struct Stage {
     pub figure: Figure,
     /// Its time in milliseconds.
     pub time: Estimate,
+    /// Median of its time by the clock of the device, milliseconds.
+    pub on_device: Option<f64>,
     /// What it computes and moves, where that is counted.
     pub cost: Option<StageCost>,
     /// What the machine can do at most, if that was measured on as many threads.
@@ -103,9 +105,12 @@ pub fn stages(run: &Run, summary: &CaseSummary) -> Vec<Stage> {
     let stage = |figure: Figure| {
         let time = Estimate::of(&replicates(&samples, &ended, figure)?)?;
         let cost = facts.and_then(|facts| facts.stages.get(figure.name()).copied());
+        let on_device = samples.iter().map(|sample| figure.on_device(sample));
+        let on_device: Option<Vec<f64>> = on_device.collect();
         Some(Stage {
             figure,
             time,
+            on_device: on_device.and_then(|ms| Some(Estimate::of(&ms)?.median)),
             cost,
             roof,
         })
@@ -119,28 +124,39 @@ pub fn table(report: &Report) -> Table {
         column("case", Align::Left, 0),
         column("stage", Align::Left, 0),
     ];
-    head.extend(columns());
+    let all = (report.summaries.iter())
+        .map(|summary| (summary, stages(&report.runs[summary.run], summary)))
+        .collect::<Vec<_>>();
+    let with_device = all.iter().any(|(_, stages)| told(stages));
+    head.extend(columns(with_device));
     let mut table = Table::new(head);
-    for summary in &report.summaries {
-        let stages = stages(&report.runs[summary.run], summary);
+    for (summary, stages) in &all {
         let total: f64 = stages.iter().map(|stage| stage.time.median).sum();
-        for stage in &stages {
+        for stage in stages {
             let mut row = vec![
                 table::case_name(report, summary),
                 stage.figure.name().to_owned(),
             ];
-            row.extend(cells(stage, total));
+            row.extend(cells(stage, total, with_device));
             table.push(row);
         }
     }
     table
 }
 
+/// Whether a device told its own time of one of these.
+pub fn told(stages: &[Stage]) -> bool {
+    stages.iter().any(|stage| stage.on_device.is_some())
+}
+
 /// Headings of [`cells`].
-pub fn columns() -> Vec<Column> {
+pub fn columns(with_device: bool) -> Vec<Column> {
     let right = |title: &str, rank| column(title, Align::Right, rank);
-    vec![
-        right("ms", 0),
+    let mut columns = vec![right("ms", 0)];
+    if with_device {
+        columns.push(right("device ms", 1));
+    }
+    columns.extend([
         right("share", 1),
         right("GFLOP", 3),
         right("MB", 4),
@@ -149,11 +165,12 @@ pub fn columns() -> Vec<Column> {
         right("FLOP/byte", 4),
         column("bound by", Align::Left, 2),
         right("of roof", 1),
-    ]
+    ]);
+    columns
 }
 
 /// Figures of a stage as [`table()`] shows them, of a request of `total` milliseconds.
-pub fn cells(stage: &Stage, total: f64) -> Vec<String> {
+pub fn cells(stage: &Stage, total: f64, with_device: bool) -> Vec<String> {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let giga = |value: f64| match value / 1e9 {
         value if value < 10.0 => format!("{value:.2}"),
@@ -162,8 +179,11 @@ pub fn cells(stage: &Stage, total: f64) -> Vec<String> {
     let cost = stage.cost.filter(|cost| cost.flops > 0);
     let bytes = cost.and_then(|cost| cost.bytes);
     let bound = stage.roof.zip(stage.intensity());
-    vec![
-        milliseconds(stage.time.median),
+    let mut cells = vec![milliseconds(stage.time.median)];
+    if with_device {
+        cells.push(or_dash(stage.on_device.map(milliseconds)));
+    }
+    cells.extend([
         percent(stage.time.median / total),
         or_dash(cost.map(|cost| match cost.flops as f64 / 1e9 {
             small if small < 1.0 => format!("{small:.3}"),
@@ -175,7 +195,8 @@ pub fn cells(stage: &Stage, total: f64) -> Vec<String> {
         or_dash(stage.intensity().map(|i| format!("{i:.1}"))),
         or_dash(bound.map(|(roof, intensity)| roof.bound(intensity).to_owned())),
         or_dash(stage.of_roof().map(percent)),
-    ]
+    ]);
+    cells
 }
 
 #[cfg(test)]
@@ -191,6 +212,7 @@ mod tests {
         let stage = |flops, bytes| Stage {
             figure: Figure::Encode,
             time: Estimate::of(&[10.0]).unwrap(),
+            on_device: None,
             cost: Some(StageCost {
                 flops,
                 bytes: Some(bytes),

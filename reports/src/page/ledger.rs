@@ -93,12 +93,13 @@ fn times(summary: &CaseSummary) -> Table {
 fn stages(report: &Report, summary: &CaseSummary) -> Table {
     let stages = breakdown::stages(&report.runs[summary.run], summary);
     let mut columns = vec![column("stage", Align::Left, 0)];
-    columns.extend(breakdown::columns());
+    let with_device = breakdown::told(&stages);
+    columns.extend(breakdown::columns(with_device));
     let mut table = Table::new(columns);
     let total: f64 = stages.iter().map(|stage| stage.time.median).sum();
     for stage in &stages {
         let mut row = vec![stage.figure.name().to_owned()];
-        row.extend(breakdown::cells(stage, total));
+        row.extend(breakdown::cells(stage, total, with_device));
         table.push(row);
     }
     table
