@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::machine;
 use crate::measure::clock::Monotonic;
-use crate::measure::peak::{CPU, Peak, measure};
+use crate::measure::peak::{CPU, Peak, is_measured, measure};
 
 /// Arguments of `peak`.
 #[derive(Debug, clap::Args)]
@@ -130,9 +130,8 @@ fn open(path: &Path, args: &Args, here: &str) -> Result<Folder, Failure> {
         );
     }
     let of_case = |facts: &CaseFacts| {
-        let ours = facts.used.device == CPU || facts.labels.backend == "candle";
         let place = args.place(&facts.used.device, facts.used.threads? as usize);
-        place.filter(|_| ours)
+        place.filter(|_| is_measured(&facts.labels.backend, &facts.used.device))
     };
     let mut places: BTreeSet<Place> = run.cases.values().filter_map(of_case).collect();
     if places.is_empty() {

@@ -97,7 +97,6 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         hub: &hub,
     };
     let plan = Plan::build(&experiment, &sources, &mut |_| {})?;
-    let available = machine::usable_memory_bytes();
     let estimates = match args.no_estimate {
         true => None,
         false => Some(estimates(&experiment, &plan, ctx)?),
@@ -106,7 +105,7 @@ pub fn run(args: Args, ctx: &Context) -> Result<Outcome, Failure> {
         Format::Text => {
             let width = ctx.terminal.width;
             let estimates = estimates.as_ref();
-            ctx.print(&text(&experiment, &plan, estimates, available, width))?
+            ctx.print(&text(&experiment, &plan, estimates, width))?
         }
         Format::Json => {
             let time = |index: usize| estimates.as_ref().and_then(|e| e.cases[index]);
@@ -174,7 +173,6 @@ fn text(
     experiment: &Experiment,
     plan: &Plan,
     estimates: Option<&Estimates>,
-    available: Option<u64>,
     width: usize,
 ) -> String {
     let right = |title: &str, rank| column(title, Align::Right, rank);
@@ -245,12 +243,10 @@ fn text(
         let cases = || group.iter().map(|index| &plan.cases[*index]);
         let needed = cases().filter_map(|c| c.ready().map(|r| r.cost.memory_bytes()));
         let first = &plan.cases[group[0]];
-        let available = match first.options.device.as_str() {
-            "cpu" => available,
-            device => *(free.entry((&first.backend, device)))
-                .or_insert_with(|| usable_memory(&first.backend, &first.options)),
-        };
-        if let Some(why) = memory::shortage(needed.sum(), available) {
+        let (backend, options) = (&first.backend, &first.options);
+        let available = (free.entry((backend, options.device.as_str())))
+            .or_insert_with(|| usable_memory(backend, options));
+        if let Some(why) = memory::shortage(needed.sum(), *available) {
             let ids: Vec<String> = cases().map(|c| c.id.to_string()).collect();
             problems.push_str(&format!("will not fit: {}: {why}\n", ids.join(" beside ")));
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use vlmbench_backends::backend::Precision;
 use vlmbench_backends::candle::gpu::probe::GpuProbe;
 use vlmbench_backends::peak::{CHAINS, Probe};
+pub use vlmbench_reports::record::CPU;
 use vlmbench_reports::{record, stats::quantile};
 
 use super::clock::Clock;
@@ -145,8 +146,11 @@ impl Peak {
     }
 }
 
-/// The device whose peak is one of threads.
-pub const CPU: &str = "cpu";
+/// Whether the peak of a case's device can be measured: those of other engines are not
+/// ours to open.
+pub fn is_measured(backend: &str, device: &str) -> bool {
+    device == CPU || backend == "candle"
+}
 
 /// Measures the peak of a device, that of a CPU on `threads` threads, in about a
 /// second.

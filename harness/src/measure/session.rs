@@ -18,6 +18,7 @@ use vlmbench_backends::weights::{Inventory, Part, WeightSource};
 use vlmbench_reports::record::{self, Component, StageCost, Used};
 
 use super::memory;
+use super::peak::CPU;
 use crate::config::latency::Latency;
 use crate::error::Failure;
 use crate::machine;
@@ -293,7 +294,7 @@ fn adopt(recipe: &mut Recipe, own: Recipe) {
 /// or if the engine cannot be opened, which loading will say.
 pub fn usable_memory(backend: &str, options: &EngineOptions) -> Option<u64> {
     match options.device.as_str() {
-        "cpu" => machine::usable_memory_bytes(),
+        CPU => machine::usable_memory_bytes(),
         _ => backend::open(backend, options).ok()?.free_device_memory(),
     }
 }

@@ -10,7 +10,7 @@ use super::Execution;
 use crate::error::{Failure, chain};
 use crate::machine;
 use crate::measure::memory;
-use crate::measure::peak::{CPU, Peak, measure};
+use crate::measure::peak::{Peak, is_measured, measure};
 use crate::plan::{Case, Plan, Workload};
 
 impl Execution<'_> {
@@ -21,9 +21,8 @@ impl Execution<'_> {
         let is_to_come = |case: &&Case| {
             let is_timed = !matches!(case.workload, Workload::Quality(_));
             let done = self.progress.finished.get(case.id.as_str()) == Some(&CaseOutcome::Ok);
-            // Another engine's devices are not ours to measure.
-            let ours = case.options.device == CPU || case.backend == "candle";
-            is_timed && ours && case.ready().is_some() && !done
+            let is_measured = is_measured(&case.backend, &case.options.device);
+            is_timed && is_measured && case.ready().is_some() && !done
         };
         let threads = u32::try_from(self.experiment.threads).ok();
         let known = |device: &str| {

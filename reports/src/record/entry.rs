@@ -307,7 +307,7 @@ pub struct GpuState {
 }
 
 /// The device whose peak is one of threads.
-pub(crate) const CPU: &str = "cpu";
+pub const CPU: &str = "cpu";
 
 /// What the machine can do at most on some threads, or a GPU of it, each figure the best of several repetitions, per
 /// second.
@@ -385,9 +385,7 @@ impl Peak {
             _ => None,
         }
     }
-}
 
-impl Peak {
     /// Whether an element type is multiplied at the rate of bfloat16: quantised decoders are, too, and f16 on a GPU; a
     /// CPU widens it to f32 before.
     fn in_half(&self, dtype: &str) -> bool {

@@ -15,7 +15,7 @@ mod writer;
 
 pub use energy::{Energy, Joules};
 pub use entry::{
-    Answer, CaseEnd, CaseFacts, CaseOutcome, Component, DeviceTimes, Exhibit, Extraction,
+    Answer, CPU, CaseEnd, CaseFacts, CaseOutcome, Component, DeviceTimes, Exhibit, Extraction,
     FinishReason, GpuNoise, GpuState, Labels, LatencySample, Launch, Noise, Peak, Record,
     SampleOutcome, SampleRecord, Score, StageCost, StageTimes, TokenCounts, Used, Weights,
     Workload,

@@ -7,9 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::entry::CPU;
 use super::{
-    CaseEnd, CaseFacts, Exhibit, LatencySample, Launch, Manifest, Peak, RECORDS_FILE, Record,
+    CPU, CaseEnd, CaseFacts, Exhibit, LatencySample, Launch, Manifest, Peak, RECORDS_FILE, Record,
     SampleOutcome, SampleRecord,
 };
 use crate::{

@@ -7,7 +7,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Factor, Gpu, GpuOp, Product, int, long};
+use super::{Factor, Gpu, GpuOp, Product, WARP, int, long};
 use crate::candle::custom::{AttentionOp, CachedAttentionOp, RotaryOp, WindowsOp};
 use crate::candle::ops::Angles;
 use crate::ops::Heads;
@@ -311,7 +311,7 @@ impl GpuOp for WindowsOp {
             (1.0 / (dim as f32).sqrt()).into(),
         ];
         let blocks = int(b * n * self.heads)? as u32;
-        gpu.launch(("windows", q.dtype()), [blocks, 1, 1], [32, 1, 1], &args)?;
+        gpu.launch(("windows", q.dtype()), [blocks, 1, 1], [WARP, 1, 1], &args)?;
         Ok(y)
     }
 }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::{Factor, Gpu, Product, Runtime, Value};
 use crate::backend::DeviceEntry;
+use crate::candle::kernels::element::Element;
 
 /// The device's name.
 pub const NAME: &str = "cuda-emulated";
@@ -149,63 +150,30 @@ fn from<T>(runtime: &Emulated, factor: &Factor<'_>) -> Result<usize> {
     Ok(address + factor.offset * size_of::<T>())
 }
 
-fn product<T: Scalar, Y: Scalar>(runtime: &Emulated, p: &Product<'_>) -> Result<()> {
+fn product<T: Element, Y: Element>(runtime: &Emulated, p: &Product<'_>) -> Result<()> {
     let (left, right) = (from::<T>(runtime, &p.left)?, from::<T>(runtime, &p.right)?);
     let to = from::<Y>(runtime, &p.to)?;
     (0..p.batch * p.rows).into_par_iter().for_each(|row| {
         let (matrix, row) = (row / p.rows, row % p.rows);
-        // SAFETY: the product's sizes lie within its tensors, which live; tasks write rows
-        // of their own.
-        let get = |from: usize, at: usize| unsafe { (*(from as *const T).add(at)).wide() };
-        for col in 0..p.cols {
-            let mut sum = 0.0;
-            for i in 0..p.depth {
+        // SAFETY: the product's sizes lie within its tensors, which live.
+        let get = |from: usize, at: usize| unsafe { (*(from as *const T).add(at)).get() };
+        let sum = |col: usize| -> f32 {
+            let products = (0..p.depth).map(|i| {
                 let (down, across) = if p.transposed { (col, i) } else { (i, col) };
-                sum += get(left, matrix * p.left.step + row * p.left.stride + i)
+                get(left, matrix * p.left.step + row * p.left.stride + i)
                     * get(
                         right,
                         matrix * p.right.step + down * p.right.stride + across,
-                    );
-            }
-            let at = matrix * p.to.step + row * p.to.stride + col;
-            // SAFETY: as above.
-            unsafe { *(to as *mut Y).add(at) = Y::narrow(p.scale * sum) };
-        }
+                    )
+            });
+            p.scale * products.sum::<f32>()
+        };
+        let sums: Vec<f32> = (0..p.cols).map(sum).collect();
+        let at = matrix * p.to.step + row * p.to.stride;
+        // SAFETY: as above; tasks write rows of their own.
+        Y::narrow(&sums, unsafe {
+            std::slice::from_raw_parts_mut((to as *mut Y).add(at), p.cols)
+        });
     });
     Ok(())
-}
-
-trait Scalar: Copy + Send + Sync {
-    fn wide(self) -> f32;
-    fn narrow(x: f32) -> Self;
-}
-
-impl Scalar for f32 {
-    fn wide(self) -> f32 {
-        self
-    }
-
-    fn narrow(x: f32) -> f32 {
-        x
-    }
-}
-
-impl Scalar for f16 {
-    fn wide(self) -> f32 {
-        self.to_f32()
-    }
-
-    fn narrow(x: f32) -> f16 {
-        f16::from_f32(x)
-    }
-}
-
-impl Scalar for bf16 {
-    fn wide(self) -> f32 {
-        self.to_f32()
-    }
-
-    fn narrow(x: f32) -> bf16 {
-        bf16::from_f32(x)
-    }
 }

@@ -34,6 +34,8 @@ pub use product::{Factor, Product};
 use crate::backend::DeviceEntry;
 use crate::ops::Act;
 
+/// Threads of a warp.
+const WARP: u32 = 32;
 /// Threads of a block where the work says nothing else.
 const THREADS: u32 = 256;
 

@@ -2,12 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Gpu, GpuOp, THREADS, int, long};
+use super::{Gpu, GpuOp, THREADS, WARP, int, long};
 use crate::candle::custom::{GateOp, GluOp, MeanOp, NormOp, PoolOp, PositionsOp};
 use crate::mix::Mix;
 
-/// Threads of a warp.
-const WARP: usize = 32;
 /// From this width on a row's norm is a block's work, below it a warp's.
 const WIDE: usize = 1024;
 
@@ -18,7 +16,7 @@ impl GpuOp for NormOp {
         let y = gpu.output(x.shape(), x.dtype())?;
         let (kernel, rows_per_block) = match dim {
             WIDE.. => ("norm_block", 1),
-            _ => ("norm_warp", THREADS as usize / WARP),
+            _ => ("norm_warp", (THREADS / WARP) as usize),
         };
         let args = [
             x.into(),
@@ -42,14 +40,9 @@ impl GpuOp for MeanOp {
         let (b, h, w, c) = x.dims4()?;
         let y = gpu.output((b, 1, c), x.dtype())?;
         let args = [x.into(), (&y).into(), int(h * w)?.into(), int(c)?.into()];
-        let rows = (h * w).clamp(1, WARP) as u32;
-        let grid = [int(c.div_ceil(WARP))? as u32, int(b)? as u32, 1];
-        gpu.launch(
-            ("global_mean", x.dtype()),
-            grid,
-            [WARP as u32, rows, 1],
-            &args,
-        )?;
+        let rows = (h * w).clamp(1, WARP as usize) as u32;
+        let grid = [int(c.div_ceil(WARP as usize))? as u32, int(b)? as u32, 1];
+        gpu.launch(("global_mean", x.dtype()), grid, [WARP, rows, 1], &args)?;
         Ok(y)
     }
 }
